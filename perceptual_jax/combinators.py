@@ -1,0 +1,202 @@
+"""Distances of transformed images: pyramids, windows, other sizes.
+
+Each takes a distance and gives a distance. `value_range` is that of the distance given, and of
+the one made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perceptual_jax._typing import Array, Embedding, ImageLike, Params, Terms, ValueRange
+from perceptual_jax.distance import Distance, distance_from_terms
+from perceptual_jax.errors import InputError, choice
+from perceptual_jax.ops.filters import gaussian_kernel
+from perceptual_jax.ops.pyramids import gaussian_pyramid, laplacian_pyramid
+from perceptual_jax.ops.value_range import as_value_range, mapper
+from perceptual_jax.ops.windows import extract_windows
+
+__all__ = ["on_gaussian_pyramid", "on_laplacian_pyramid", "on_resized", "on_windows"]
+
+
+def on_gaussian_pyramid(
+    distance: Distance,
+    levels: int = 3,
+    weights: Sequence[float] | None = None,
+    *,
+    value_range: ValueRange = (0.0, 1.0),
+) -> Distance:
+    """sum_j weights[j] * distance at level j; each level is the 2x2 mean of the one before.
+
+    Args:
+      distance: what compares each level.
+      levels: the number of levels; the first is the image itself.
+      weights: one per level, finest first; by default 1 each.
+      value_range: (low, high) of float images.
+
+    Raises:
+      InputError: for a wrong number of levels or weights; at trace time for images that are
+        smaller than 2^(levels - 1).
+
+    References:
+      P. J. Burt, E. H. Adelson, "The Laplacian Pyramid as a Compact Image Code", 1983.
+    """
+    weights = _level_weights(levels, weights, levels)
+    smallest = 2 ** (levels - 1)
+    prepare = _in_own_range("on_gaussian_pyramid", value_range, smallest)
+    return _on_levels(
+        f"on_gaussian_pyramid({distance.name}, {levels}, {weights})",
+        distance,
+        weights,
+        lambda images: gaussian_pyramid(prepare(images), levels),
+    )
+
+
+def on_laplacian_pyramid(
+    distance: Distance,
+    levels: int = 3,
+    weights: Sequence[float] | None = None,
+    *,
+    sigma: float = 2.0,
+    kernel_size: int = 5,
+    kernel: np.ndarray | None = None,
+    value_range: ValueRange = (0.0, 1.0),
+) -> Distance:
+    """sum_j weights[j] * distance at band j of the Laplacian pyramid, and at its low-pass rest.
+
+    Bands are centred on the middle of the value range, so that a distance that knows of black
+    and white sees them as grey images; differences of pixels do not change by it.
+
+    Args:
+      distance: what compares each level.
+      levels: the number of band-pass levels; the low-pass image makes one more.
+      weights: levels + 1 numbers, finest first; by default 1 each.
+      sigma: standard deviation of the Gaussian, in pixels.
+      kernel_size: its side, in pixels.
+      kernel: a kernel [k, l] to blur with instead, odd sides.
+      value_range: (low, high) of float images.
+
+    Raises:
+      InputError: as `on_gaussian_pyramid`; for a kernel that is not 2-D with odd sides.
+
+    References:
+      P. J. Burt, E. H. Adelson, "The Laplacian Pyramid as a Compact Image Code", 1983.
+    """
+    weights = _level_weights(levels, weights, levels + 1)
+    if kernel is None:
+        line = gaussian_kernel(kernel_size, sigma)
+        kernel = np.outer(line, line)
+    kernel = np.asarray(kernel, np.float64)
+    if kernel.ndim != 2 or any(side % 2 == 0 for side in kernel.shape):
+        raise InputError(f"kernel must be [k, l] with odd sides; got shape {kernel.shape}")
+    blur = kernel
+    middle = sum(as_value_range(value_range)) / 2
+    prepare = _in_own_range("on_laplacian_pyramid", value_range, 2**levels)
+
+    def pyramid(images: ImageLike) -> list[Array]:
+        *bands, rest = laplacian_pyramid(prepare(images), levels, blur)
+        return [*(band + middle for band in bands), rest]
+
+    name = f"on_laplacian_pyramid({distance.name}, {levels}, {weights})"
+    return _on_levels(name, distance, weights, pyramid)
+
+
+def on_windows(
+    distance: Distance, size: int, stride: int, *, value_range: ValueRange = (0.0, 1.0)
+) -> Distance:
+    """The mean of the distance over all size x size windows, `stride` pixels apart.
+
+    Raises:
+      InputError: if size or stride is not positive; at trace time for images smaller than size.
+    """
+    if size < 1 or stride < 1:
+        raise InputError(f"on_windows: size and stride must be positive; got {size}, {stride}")
+    prepare = _in_own_range("on_windows", value_range, size)
+
+    def embed(params: Params, images: ImageLike) -> Embedding:
+        windows = extract_windows(prepare(images), size, stride)
+        n, count = windows.shape[:2]
+        inner = distance.embed(params, windows.reshape(n * count, *windows.shape[2:]))
+        return jax.tree.map(lambda leaf: leaf.reshape(n, count, *leaf.shape[1:]), inner)
+
+    def terms(params: Params, ex: Embedding, ey: Embedding) -> Terms:
+        compare = jax.vmap(lambda a, b: distance.compare(params, a, b), in_axes=(1, 1), out_axes=1)
+        return {"windows": compare(ex, ey).mean(axis=1)}
+
+    name = f"on_windows({distance.name}, {size}, {stride})"
+    return distance_from_terms(name, embed, terms, init=distance.init)
+
+
+def on_resized(
+    distance: Distance,
+    size: int | tuple[int, int],
+    *,
+    method: str = "bicubic",
+    value_range: ValueRange = (0.0, 1.0),
+) -> Distance:
+    """The distance of the images resized, with antialiasing, to a fixed size.
+
+    Args:
+      distance: what compares the resized images.
+      size: (height, width) in pixels, or one number for both.
+      method: "bicubic", "bilinear", "lanczos3" or "nearest".
+      value_range: (low, high) of float images; bicubic overshoot is clipped to it.
+
+    Raises:
+      InputError: for a size that is not positive or an unknown method.
+    """
+    choice("method", method, ("bicubic", "bilinear", "lanczos3", "nearest"))
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise InputError(f"on_resized: size must be positive; got {size}")
+    low, high = as_value_range(value_range)
+    prepare = _in_own_range("on_resized", value_range, 1)
+
+    def embed(params: Params, images: ImageLike) -> Embedding:
+        images = prepare(images)
+        shape = (images.shape[0], height, width, images.shape[3])
+        return distance.embed(params, jnp.clip(jax.image.resize(images, shape, method), low, high))
+
+    return distance._replace(name=f"on_resized({distance.name}, {(height, width)})", embed=embed)
+
+
+def _in_own_range(
+    name: str, value_range: ValueRange, smallest: int
+) -> Callable[[ImageLike], Array]:
+    """Checks images and leaves floats as they are; uint8 comes into the value range."""
+    value_range = as_value_range(value_range)
+    return mapper(name, value_range, value_range, min_size=(smallest, smallest))
+
+
+def _level_weights(
+    levels: int, weights: Sequence[float] | None, wanted: int
+) -> tuple[float, ...]:
+    if levels < 1:
+        raise InputError(f"levels must be at least 1; got {levels}")
+    if weights is None:
+        return (1.0,) * wanted
+    if len(weights) != wanted:
+        raise InputError(f"weights must be {wanted} numbers, one per level; got {len(weights)}")
+    return tuple(float(weight) for weight in weights)
+
+
+def _on_levels(
+    name: str,
+    distance: Distance,
+    weights: tuple[float, ...],
+    pyramid: Callable[[ImageLike], list[Array]],
+) -> Distance:
+    def embed(params: Params, images: ImageLike) -> Embedding:
+        return [distance.embed(params, level) for level in pyramid(images)]
+
+    def terms(params: Params, ex: Embedding, ey: Embedding) -> Terms:
+        return {
+            f"level{j}": weight * distance.compare(params, ex[j], ey[j])
+            for j, weight in enumerate(weights)
+        }
+
+    return distance_from_terms(name, embed, terms, init=distance.init)

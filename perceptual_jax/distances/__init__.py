@@ -1,0 +1,1 @@
+"""The distances, one family a file; `perceptual_jax.catalogue` gives each its names."""

@@ -1,0 +1,257 @@
+"""Distances of deep features: what a layer of VGG or AlexNet answers to two images."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from perceptual_jax import weights as weight_store
+from perceptual_jax._typing import Array, Embedding, ImageLike, Key, Params, Terms, ValueRange
+from perceptual_jax.backbones import BACKBONES, Backbone
+from perceptual_jax.distance import (
+    Distance,
+    distance_from_maps,
+    distance_from_terms,
+    missing_params,
+)
+from perceptual_jax.errors import InputError, choice
+from perceptual_jax.ops.safe import safe_abs, safe_norm
+from perceptual_jax.ops.value_range import SIGNED, as_precision, mapper
+
+__all__ = [
+    "DEFAULT_LAYERS",
+    "GRAM_NORMALIZATIONS",
+    "METRICS",
+    "features",
+    "imagenet_normalised",
+    "pretrained",
+    "unit_normalised",
+]
+
+DEFAULT_LAYERS = {
+    "vgg16": ("pixels", "conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3"),
+    "alexnet": ("pixels", "conv1", "conv2", "conv3", "conv4", "conv5"),
+}
+
+# The ImageNet mean and deviation of [0, 1] images, (.485, .456, .406) and (.229, .224, .225),
+# on the [-1, 1] scale. LPIPS uses the same; written once, so that XLA can share the network.
+_IMAGENET_SHIFT = (-0.030, -0.088, -0.188)
+_IMAGENET_SCALE = (0.458, 0.448, 0.450)
+
+
+def imagenet_normalised(images: Array) -> Array:
+    """From [-1, 1] to what torchvision's networks were trained on: zero mean, unit deviation."""
+    shift = jnp.asarray(_IMAGENET_SHIFT, images.dtype)
+    scale = jnp.asarray(_IMAGENET_SCALE, images.dtype)
+    return (images - shift) / scale
+
+
+def unit_normalised(features: Array) -> Array:
+    """Scales each position's channel vector to norm 1; zero vectors stay zero."""
+    return features / (safe_norm(features) + 1e-10)
+
+
+def pretrained(weight_set: str) -> Callable[[Key], Params]:
+    """An `init` that reads a weight set from the local store; the key is not used."""
+
+    def init(key: Key) -> Params:
+        del key
+        return {weight_set: jax.tree.map(jnp.asarray, weight_store.read(weight_set))}
+
+    return init
+
+
+# --- Metrics on one layer ------------------------------------------------------------------
+
+
+class _Metric(NamedTuple):
+    """How one layer is embedded and compared.
+
+    Attributes:
+      embed: features [n, h, w, c] -> embedding.
+      compare: two embeddings -> a map [n, h, w], or [n] where the metric is not local.
+      local: whether compare gives a map.
+    """
+
+    embed: Callable[[Array], Array]
+    compare: Callable[[Array, Array], Array]
+    local: bool
+
+
+def _gram(scale: Callable[[int, int], float]) -> Callable[[Array], Array]:
+    def embed(features: Array) -> Array:
+        n, height, width, channels = features.shape
+        flat = features.reshape(n, height * width, channels)
+        # A sum over all pixels: bfloat16 features are accumulated in float32.
+        product = jnp.einsum(
+            "npc,npd->ncd",
+            flat,
+            flat,
+            precision=jax.lax.Precision.HIGHEST,
+            preferred_element_type=jnp.promote_types(flat.dtype, jnp.float32),
+        )
+        return product * scale(channels, height * width)
+
+    return embed
+
+
+def _gram_trace(scale: Callable[[int, int], float]) -> Callable[[Array], Array]:
+    def embed(features: Array) -> Array:
+        n, height, width, channels = features.shape
+        wide = features.astype(jnp.promote_types(features.dtype, jnp.float32))
+        return jnp.square(wide).sum(axis=(1, 2)) * scale(channels, height * width)
+
+    return embed
+
+
+GRAM_NORMALIZATIONS: Mapping[str, Callable[[int, int], float]] = {
+    "hw": lambda channels, places: 1 / places,
+    "chw": lambda channels, places: 1 / (channels * places),
+    "gatys": lambda channels, places: 1 / (2 * places),
+    "none": lambda channels, places: 1.0,
+}
+"""What F^T F is multiplied by, from the number of channels C and of places HW. With "gatys" the
+mean squared difference is the style loss of Gatys et al. 2016, sum (G - A)^2 / (4 C^2 (HW)^2)."""
+
+
+def _metrics(gram_scale: Callable[[int, int], float]) -> dict[str, _Metric]:
+    def same(features: Array) -> Array:
+        return features
+
+    def mean_square(ex: Array, ey: Array) -> Array:
+        return jnp.square(ex - ey).mean(axis=tuple(range(1, max(ex.ndim, ey.ndim))))
+
+    return {
+        "l1": _Metric(same, lambda ex, ey: safe_abs(ex - ey).mean(axis=-1), local=True),
+        "l2": _Metric(same, lambda ex, ey: jnp.square(ex - ey).mean(axis=-1), local=True),
+        # |u - v|^2 / 2 = 1 - cos for unit vectors, and exactly 0 for equal ones, zero or not.
+        "cosine": _Metric(
+            unit_normalised, lambda ex, ey: jnp.square(ex - ey).sum(axis=-1) / 2, local=True
+        ),
+        "gram": _Metric(_gram(gram_scale), mean_square, local=False),
+        "gram-trace": _Metric(_gram_trace(gram_scale), mean_square, local=False),
+    }
+
+
+METRICS = tuple(_metrics(GRAM_NORMALIZATIONS["hw"]))
+"""The names of the metrics on a layer."""
+
+
+# --- The distance --------------------------------------------------------------------------
+
+_WEIGHTS = ("imagenet", "random", "random-zero-mean")
+_PREPROCESSING = {"imagenet": imagenet_normalised, "signed": lambda images: images}
+
+
+def features(
+    *,
+    backbone: str = "vgg16",
+    layers: Sequence[str] | Mapping[str, float] | None = None,
+    metric: str = "l1",
+    weights: str = "imagenet",
+    preprocess: str = "imagenet",
+    gram_normalization: str = "hw",
+    name: str = "vgg16",
+    value_range: ValueRange = (0.0, 1.0),
+    dtype: Any = None,
+    precision: Any = "highest",
+) -> Distance:
+    """Distance of a network's features: sum_l w_l m(f_l(x), f_l(y)) / number of layers.
+
+    Args:
+      backbone: "vgg16" or "alexnet".
+      layers: names of layers (weight 1 each), or `{name: weight}`: "conv3_3" is before the ReLU,
+        "relu3_3" after it, "pool3" after pooling, "pixels" the network's input. By default the
+        input and the last convolution of every block of VGG, all five of AlexNet. Nothing
+        deeper than the deepest layer is computed.
+      metric: "l1" and "l2", means over places and channels; "cosine", 1 - cos of the channel
+        vectors, mean over places; "gram", mean squared difference of the Gram matrices
+        G = F^T F / (HW); "gram-trace", that of their diagonals.
+      weights: "imagenet", trained; "random", Kaiming normal; "random-zero-mean", and every
+        filter of the first layer without its mean.
+      preprocess: "imagenet" feeds images normalised as in training; "signed" feeds [-1, 1].
+      gram_normalization: a key of `GRAM_NORMALIZATIONS`.
+      name: the canonical spec; random draws depend on it and on the key alone.
+      value_range: (low, high) of float images.
+      dtype: the dtype to compute in; by default that of the images.
+      precision: of the products, "highest", "high" or "default".
+
+    Returns:
+      A distance of at least 0, with a term for each layer, and maps for the local metrics.
+      Params are `{backbone: {layer: {"kernel", "bias"}}}`, keyed by `name` if random.
+
+    Raises:
+      InputError: for unknown names; at trace time for images too small for the deepest layer.
+
+    References:
+      J. Johnson, A. Alahi, L. Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and
+      Super-Resolution", ECCV 2016, https://arxiv.org/abs/1603.08155
+      L. Gatys, A. Ecker, M. Bethge, "Image Style Transfer Using Convolutional Neural
+      Networks", CVPR 2016.
+
+    Example:
+      >>> import jax, perceptual_jax as pj
+      >>> vgg = pj.make("vgg16-random", layers=("relu1_2", "relu2_2"), metric="l2")
+      >>> params = vgg.init(jax.random.key(0))
+      >>> x, y = jax.random.uniform(jax.random.key(1), (2, 1, 32, 32, 3))
+      >>> sorted(vgg.terms(params, x, y))
+      ['relu1_2', 'relu2_2']
+    """
+    choice(f"{name}: backbone", backbone, BACKBONES)
+    network = BACKBONES[backbone]
+    weight_of = _layer_weights(network, DEFAULT_LAYERS[backbone] if layers is None else layers)
+    choice(f"{name}: weights", weights, _WEIGHTS)
+    normalise = _PREPROCESSING[choice(f"{name}: preprocess", preprocess, _PREPROCESSING)]
+    choice(f"{name}: gram_normalization", gram_normalization, GRAM_NORMALIZATIONS)
+    choice(f"{name}: metric", metric, METRICS)
+    measure = _metrics(GRAM_NORMALIZATIONS[gram_normalization])[metric]
+    precision = as_precision(precision)
+    smallest = network.smallest_input(weight_of)
+    prepare = mapper(
+        name, value_range, SIGNED, dtype=dtype, channels=3, min_size=(smallest, smallest)
+    )
+    weight_set = backbone if weights == "imagenet" else name
+
+    def init(key: Key) -> Params:
+        if weights == "imagenet":
+            return pretrained(backbone)(key)
+        # Folding the name in makes the draws of different specs independent under one key.
+        own_key = jax.random.fold_in(key, zlib.crc32(name.encode()))
+        zero_mean_first = weights == "random-zero-mean"
+        return {name: network.random_params(own_key, zero_mean_first=zero_mean_first)}
+
+    def embed(params: Params, images: ImageLike) -> Embedding:
+        if weight_set not in params:
+            raise missing_params(name, weight_set, params)
+        found = network.features(
+            params[weight_set], normalise(prepare(images)), weight_of, precision=precision
+        )
+        return {layer: measure.embed(found[layer]) for layer in weight_of}
+
+    def parts(params: Params, ex: Embedding, ey: Embedding) -> Terms:
+        del params
+        return {
+            layer: weight / len(weight_of) * measure.compare(ex[layer], ey[layer])
+            for layer, weight in weight_of.items()
+        }
+
+    make = distance_from_maps if measure.local else distance_from_terms
+    return make(name, embed, parts, init=init)
+
+
+def _layer_weights(
+    network: Backbone, layers: str | Sequence[str] | Mapping[str, float]
+) -> dict[str, float]:
+    if isinstance(layers, str):
+        layers = (layers,)
+    names = network.checked_layers(layers)
+    if not isinstance(layers, Mapping):
+        return dict.fromkeys(names, 1.0)
+    for layer, weight in layers.items():
+        if not isinstance(weight, (int, float)):
+            raise InputError(f"{network.name}: the weight of {layer!r} must be a number")
+    return {layer: float(layers[layer]) for layer in names}

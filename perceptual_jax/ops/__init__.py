@@ -1,0 +1,1 @@
+"""Array operations the distances are made of: one meaning each, no parameters, no randomness."""

@@ -1,0 +1,32 @@
+"""Functions with a kink or a pole at zero, in forms whose gradients stay finite there.
+
+Values are those of the plain functions; only the gradient at zero is chosen: it is 0.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from perceptual_jax._typing import Array
+
+__all__ = ["safe_abs", "safe_norm", "safe_sqrt"]
+
+
+def safe_abs(x: Array) -> Array:
+    """|x|, with gradient 0 at 0 (`jnp.abs` has 1 there, and pushes pixels that already agree)."""
+    return x * jax.lax.stop_gradient(jnp.sign(x))
+
+
+def safe_sqrt(x: Array) -> Array:
+    """sqrt(x) for x >= 0, with gradient 0 at 0 (the plain one is infinite there).
+
+    Both branches of the `where` must be safe: a masked infinity times zero is NaN.
+    """
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+
+
+def safe_norm(x: Array, axis: int = -1) -> Array:
+    """The Euclidean norm along `axis`, which is kept with length 1; gradient 0 at the origin."""
+    return safe_sqrt(jnp.sum(jnp.square(x), axis=axis, keepdims=True))

@@ -1,0 +1,132 @@
+"""From images as users hold them to the range a distance is defined on, checked at trace time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perceptual_jax._typing import Array, ImageLike, ValueRange
+from perceptual_jax.errors import InputError, choice
+
+__all__ = ["SIGNED", "UNIT", "as_dtype", "as_precision", "as_value_range", "mapper"]
+
+SIGNED = (-1.0, 1.0)
+UNIT = (0.0, 1.0)
+
+_PRECISIONS = {
+    "highest": jax.lax.Precision.HIGHEST,
+    "high": jax.lax.Precision.HIGH,
+    "default": jax.lax.Precision.DEFAULT,
+}
+
+
+def as_value_range(value_range: ValueRange) -> tuple[float, float]:
+    """Returns (low, high) as floats; raises `InputError` unless both are finite and low < high."""
+    try:
+        low, high = (float(bound) for bound in value_range)
+    except (TypeError, ValueError):
+        raise InputError(f"value_range must be two numbers; got {value_range!r}") from None
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InputError(f"value_range must be finite and increasing; got {value_range!r}")
+    return low, high
+
+
+def as_dtype(dtype: Any) -> np.dtype | None:
+    """Returns the floating dtype that `dtype` names, None for None (follow the images)."""
+    if dtype is None:
+        return None
+    try:
+        resolved = jnp.dtype(dtype)
+    except TypeError:
+        resolved = None
+    if resolved is None or not jnp.issubdtype(resolved, jnp.floating):
+        raise InputError(f"dtype must be None or a floating dtype such as 'bfloat16'; got {dtype!r}")
+    return resolved
+
+
+def as_precision(precision: Any) -> jax.lax.Precision:
+    """Returns the `jax.lax.Precision` named 'highest', 'high' or 'default'."""
+    if isinstance(precision, jax.lax.Precision):
+        return precision
+    return _PRECISIONS[choice("precision", precision, _PRECISIONS)]
+
+
+def mapper(
+    name: str,
+    value_range: ValueRange,
+    native: tuple[float, float],
+    *,
+    dtype: Any = None,
+    channels: int | None = None,
+    min_size: tuple[int, int] = (1, 1),
+) -> Callable[[ImageLike], Array]:
+    """Makes the function that every `embed` begins with: check the images, map their values.
+
+    Args:
+      name: the distance's name, for messages.
+      value_range: (low, high) of float images; uint8 images always mean [0, 255].
+      native: the (low, high) that the distance is defined on.
+      dtype: the dtype to compute in; None follows the images (uint8 becomes the default float).
+      channels: the number of channels wanted; None takes any.
+      min_size: the smallest (height, width) the distance is defined for.
+
+    Returns:
+      `prepare(images [n, h, w, c]) -> [n, h, w, c]`, floats in the native range.
+      It raises `InputError` for a wrong rank, dtype, size or number of channels.
+    """
+    low, high = as_value_range(value_range)
+    native_low, native_high = native
+    dtype = as_dtype(dtype)
+
+    def prepare(images: ImageLike) -> Array:
+        images = _as_images(name, images, channels, min_size)
+        if images.dtype == jnp.uint8:
+            from_low, from_high = 0.0, 255.0
+            images = images.astype(dtype or jnp.result_type(float))
+        else:
+            from_low, from_high = low, high
+            images = images.astype(dtype or images.dtype)
+        if (from_low, from_high) == (native_low, native_high):
+            return images
+        scale = (native_high - native_low) / (from_high - from_low)
+        return (images - from_low) * scale + native_low
+
+    return prepare
+
+
+def _as_images(
+    name: str, images: ImageLike, channels: int | None, min_size: tuple[int, int]
+) -> Array:
+    if not hasattr(images, "shape") or not hasattr(images, "dtype"):
+        raise InputError(f"{name}: images must be an array [n, h, w, c]; got {type(images).__name__}")
+    shape = tuple(images.shape)
+    if len(shape) != 4:
+        hint = "; add the batch axis with images[None]" if len(shape) == 3 else ""
+        raise InputError(f"{name}: images must be [n, h, w, c]; got shape {shape}{hint}")
+    if images.dtype != np.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
+        raise InputError(
+            f"{name}: images must be floats in the value range or uint8 in [0, 255]; "
+            f"got dtype {images.dtype}"
+        )
+    _, height, width, depth = shape
+    if depth < 1 or (channels is not None and depth != channels):
+        hint = ""
+        if channels is not None and shape[1] == channels:
+            hint = "; this looks like [n, c, h, w]: use jnp.moveaxis(images, 1, -1)"
+        elif depth == 1:
+            hint = f"; for grey images use jnp.repeat(images, {channels}, axis=-1)"
+        raise InputError(
+            f"{name}: images must have {channels or 'at least 1'} channels (the last axis); "
+            f"got shape {shape}{hint}"
+        )
+    if height < min_size[0] or width < min_size[1]:
+        raise InputError(
+            f"{name}: images must be at least {min_size[0]}x{min_size[1]} pixels; "
+            f"got {height}x{width}"
+        )
+    return jnp.asarray(images)

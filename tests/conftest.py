@@ -1,0 +1,30 @@
+"""What all tests share: eight fake devices, strict JAX, and a weight store of their own."""
+
+import os
+
+# Before JAX starts: the distributed tests need several devices.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+
+import jax
+import pytest
+
+import conversion
+from perceptual_jax import weights
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def weights_store(tmp_path_factory):
+    """The pretrained weights, converted once from the installed package into a fresh store."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get(weights.CACHE_VARIABLE)
+    os.environ[weights.CACHE_VARIABLE] = str(folder)
+    for name in ("vgg16", "alexnet"):
+        conversion.get(name)
+    yield folder
+    if before is None:
+        del os.environ[weights.CACHE_VARIABLE]
+    else:
+        os.environ[weights.CACHE_VARIABLE] = before
