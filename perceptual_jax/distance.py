@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from perceptual_jax._typing import Array, Embedding, Float, ImageLike, Key, Params, Terms
 from perceptual_jax.errors import InputError
 from perceptual_jax.ops.copies import copies
+from perceptual_jax.ops.value_range import at_least_float32
 
 __all__ = [
     "Distance",
@@ -208,7 +209,7 @@ def _broadcast(ex: Embedding, ey: Embedding) -> tuple[Embedding, Embedding]:
 
 def _widened(embedding: Embedding) -> Embedding:
     """Casts leaves narrower than float32 to it: sums of bfloat16 would lose the differences."""
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf, jnp.float32)), embedding)
+    return jax.tree.map(at_least_float32, embedding)
 
 
 # --- Sums ----------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from perceptual_jax.distance import (
 )
 from perceptual_jax.errors import InputError, choice
 from perceptual_jax.ops.safe import safe_abs, safe_norm
-from perceptual_jax.ops.value_range import SIGNED, as_precision, mapper
+from perceptual_jax.ops.value_range import SIGNED, as_precision, at_least_float32, mapper
 
 __all__ = [
     "DEFAULT_LAYERS",
@@ -45,8 +45,8 @@ _IMAGENET_SCALE = (0.458, 0.448, 0.450)
 
 def imagenet_normalised(images: Array) -> Array:
     """From [-1, 1] to what torchvision's networks were trained on: zero mean, unit deviation."""
-    shift = jnp.asarray(_IMAGENET_SHIFT, images.dtype)
-    scale = jnp.asarray(_IMAGENET_SCALE, images.dtype)
+    shift = jnp.asarray(_IMAGENET_SHIFT, images.dtype).reshape(1, 1, 1, 3)
+    scale = jnp.asarray(_IMAGENET_SCALE, images.dtype).reshape(1, 1, 1, 3)
     return (images - shift) / scale
 
 
@@ -85,15 +85,8 @@ class _Metric(NamedTuple):
 def _gram(scale: Callable[[int, int], float]) -> Callable[[Array], Array]:
     def embed(features: Array) -> Array:
         n, height, width, channels = features.shape
-        flat = features.reshape(n, height * width, channels)
-        # A sum over all pixels: bfloat16 features are accumulated in float32.
-        product = jnp.einsum(
-            "npc,npd->ncd",
-            flat,
-            flat,
-            precision=jax.lax.Precision.HIGHEST,
-            preferred_element_type=jnp.promote_types(flat.dtype, jnp.float32),
-        )
+        flat = at_least_float32(features).reshape(n, height * width, channels)
+        product = jnp.einsum("npc,npd->ncd", flat, flat, precision=jax.lax.Precision.HIGHEST)
         return product * scale(channels, height * width)
 
     return embed
@@ -102,8 +95,7 @@ def _gram(scale: Callable[[int, int], float]) -> Callable[[Array], Array]:
 def _gram_trace(scale: Callable[[int, int], float]) -> Callable[[Array], Array]:
     def embed(features: Array) -> Array:
         n, height, width, channels = features.shape
-        wide = features.astype(jnp.promote_types(features.dtype, jnp.float32))
-        return jnp.square(wide).sum(axis=(1, 2)) * scale(channels, height * width)
+        return jnp.square(at_least_float32(features)).sum(axis=(1, 2)) * scale(channels, height * width)
 
     return embed
 

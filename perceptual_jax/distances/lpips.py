@@ -99,7 +99,7 @@ def lpips(
             if not heads:
                 return squared.sum(axis=-1)
             kernel = params[head_set][layer]["kernel"].astype(squared.dtype)
-            return (squared * kernel[0, 0, :, 0]).sum(axis=-1)
+            return (squared * kernel.reshape(1, 1, 1, -1)).sum(axis=-1)
 
         return {layer: weigh(layer, jnp.square(ex[layer] - ey[layer])) for layer in layers}
 

@@ -13,7 +13,15 @@ import numpy as np
 from perceptual_jax._typing import Array, ImageLike, ValueRange
 from perceptual_jax.errors import InputError, choice
 
-__all__ = ["SIGNED", "UNIT", "as_dtype", "as_precision", "as_value_range", "mapper"]
+__all__ = [
+    "SIGNED",
+    "UNIT",
+    "as_dtype",
+    "as_precision",
+    "as_value_range",
+    "at_least_float32",
+    "mapper",
+]
 
 SIGNED = (-1.0, 1.0)
 UNIT = (0.0, 1.0)
@@ -54,6 +62,11 @@ def as_precision(precision: Any) -> jax.lax.Precision:
     if isinstance(precision, jax.lax.Precision):
         return precision
     return _PRECISIONS[choice("precision", precision, _PRECISIONS)]
+
+
+def at_least_float32(x: Array) -> Array:
+    """Casts bfloat16 and float16 to float32; leaves wider floats as they are."""
+    return x.astype(np.promote_types(x.dtype, np.float32))
 
 
 def mapper(
