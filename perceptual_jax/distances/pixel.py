@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from perceptual_jax._typing import Array, Embedding, ImageLike, Params, Terms, ValueRange
 from perceptual_jax.distance import Distance, distance_from_maps
 from perceptual_jax.errors import InputError
+from perceptual_jax.ops.filters import sum_channels
 from perceptual_jax.ops.safe import safe_abs
 from perceptual_jax.ops.value_range import SIGNED, mapper
 
@@ -117,7 +118,7 @@ def gradient(
     """Difference of forward differences: (mean |dx x - dx y| + mean |dy x - dy y|) / 2.
 
     Args:
-      gray: compare the channel mean instead of each channel.
+      gray: compare the mean of the three channels instead of each channel.
       name: the canonical spec.
       value_range: (low, high) of float images, at least 2x2 pixels.
       dtype: the dtype to compute in; by default that of the images.
@@ -131,19 +132,23 @@ def gradient(
       >>> pj.make("gradient")({}, dark, bright).tolist()  # it sees edges, not brightness
       [0.0]
     """
-    prepare = mapper(name, value_range, SIGNED, dtype=dtype, min_size=(2, 2))
+    channels = 3 if gray else None
+    prepare = mapper(name, value_range, SIGNED, dtype=dtype, channels=channels, min_size=(2, 2))
 
     def embed(params: Params, images: ImageLike) -> Embedding:
         del params
         images = prepare(images)
         if gray:
-            images = images.mean(axis=-1, keepdims=True)
+            # A sum, divided only after the absolute value: a division would be fused with the
+            # differences, and its rounding push pixels that agree.
+            images = sum_channels(images)
         return {"dx": jnp.diff(images, axis=2), "dy": jnp.diff(images, axis=1)}
 
     def maps(params: Params, ex: Embedding, ey: Embedding) -> Terms:
         del params
+        scale = 1 / 6 if gray else 1 / 2
         return {
-            direction: safe_abs(ex[direction] - ey[direction]).mean(axis=-1) / 2
+            direction: scale * safe_abs(ex[direction] - ey[direction]).mean(axis=-1)
             for direction in ("dx", "dy")
         }
 

