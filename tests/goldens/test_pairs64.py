@@ -98,11 +98,14 @@ def test_value_float32(golden, weights_store):
 # Where two images agree up to rounding, the sign of a difference is that of its last bit, and an
 # l1 pushes by it: the order of additions inside a convolution or a channel mean then shows in the
 # gradient. Four PyTorch forms of one Laplacian pyramid differ by 2e-4 in the gradient's norm, three
-# of a grey gradient by 7e-3. (Norm, probe) relative to the norm; other goldens: 1e-6 both.
-TIES = {**{f"laplacian_l1_mode{mode}": (1e-3, 3e-2) for mode in range(4)}}
-TIES["gradient_gray"] = (7e-3, 3e-2)
+# of a grey gradient by 7e-3; a norm off by e means a vector off by up to sqrt(2 e).
+# Tolerances of norm and probe, relative to the norm; other goldens: 1e-6 both.
+INEXACT = {**{f"laplacian_l1_mode{mode}": (1e-3, 5e-2) for mode in range(4)}}
+INEXACT["gradient_gray"] = (7e-3, 1.2e-1)
 
 # pytorch-msssim's window is computed in float32, also for float64 images: it sums to 1 - 3e-8.
+# Its last bits, which depend on PyTorch's version, move values by 5e-7 and gradients by 2e-6.
+INEXACT["ssim_loss_w11"] = (1e-6, 3e-6)
 HALF_WINDOW = (
     "0x1.0d957p-10 0x1.f1fe02p-8 0x1.26eb18p-5 0x1.bff0fep-4 0x1.b43c3ep-3 0x1.10656p-2".split()
 )
@@ -111,7 +114,7 @@ WINDOW = np.array([float.fromhex(value) for value in HALF_WINDOW + HALF_WINDOW[-
 
 @pytest.mark.parametrize("golden", CASES)
 def test_gradient_float64(golden, weights_store, monkeypatch):
-    """Float64 values and gradients with respect to x: 1e-6 relative, but for TIES."""
+    """Float64 values and gradients with respect to x: 1e-6 relative, but for what INEXACT explains."""
     monkeypatch.setitem(
         structural.PRESETS, "wang2004", structural.Preset(WINDOW, unbiased=False)
     )
@@ -131,7 +134,7 @@ def test_gradient_float64(golden, weights_store, monkeypatch):
         gradient = np.asarray(gradient)
     norm = np.sqrt(np.square(gradient).sum(axis=(1, 2, 3)))
     probe = (gradient * GOLDENS["probe"]).sum(axis=(1, 2, 3))
-    norm_tolerance, probe_tolerance = TIES.get(golden, (1e-6, 1e-6))
+    norm_tolerance, probe_tolerance = INEXACT.get(golden, (1e-6, 1e-6))
     wanted_norm = GOLDENS[f"{golden}/grad_norm"]
     np.testing.assert_allclose(values, GOLDENS[golden], rtol=1e-6)
     np.testing.assert_allclose(norm, wanted_norm, rtol=norm_tolerance)
