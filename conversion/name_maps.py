@@ -4,10 +4,11 @@ from __future__ import annotations
 
 __all__ = ["FLAX_MODULES"]
 
-_VGG16 = (
-    ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3")
-    + ("conv4_1", "conv4_2", "conv4_3", "conv5_1", "conv5_2", "conv5_3")
-)  # fmt: skip
+_VGG16 = tuple(
+    f"conv{block}_{index}"
+    for block, convolutions in enumerate((2, 2, 3, 3, 3), start=1)
+    for index in range(1, convolutions + 1)
+)
 _ALEXNET = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
 FLAX_MODULES = {

@@ -154,6 +154,7 @@ def _interpret(data: bytes) -> Any:
         del stack[at:]
         return items
 
+    argument: Any
     for opcode, argument, _position in pickletools.genops(data):
         name = opcode.name
         if name in _LITERALS:

@@ -12,7 +12,7 @@ import numpy as np
 from conversion.name_maps import FLAX_MODULES
 from conversion.pickles import read_arrays
 from perceptual_jax import weights
-from perceptual_jax.weights import WeightSet, WeightsError
+from perceptual_jax.weights import WeightsError, WeightSet
 
 __all__ = ["get", "installed_file"]
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Key
+    from jaxtyping import Array, Float
 else:
     try:
-        from jaxtyping import Array, Float, Key
+        from jaxtyping import Array, Float
     except ModuleNotFoundError:
         from jax import Array
 
@@ -21,7 +21,7 @@ else:
             def __class_getitem__(cls, _item: object) -> type:
                 return Array
 
-        Float = Key = _Shaped
+        Float = _Shaped
 
 import numpy as np
 
@@ -38,6 +38,9 @@ __all__ = [
 
 ImageLike: TypeAlias = "Array | np.ndarray"
 """Images as a caller may give them: NHWC, floats in the value range or uint8."""
+
+Key: TypeAlias = "Array"
+"""A JAX random key, as `jax.random.key` makes it."""
 
 Params: TypeAlias = Mapping[str, Any]
 """A flat dict keyed by weight set: `{"vgg16": {"conv1_1": {"kernel": ..., "bias": ...}}}`."""

@@ -84,7 +84,9 @@ _ENTRIES = {
             "features of a random AlexNet whose first filters have zero mean",
             {"backbone": "alexnet", "weights": "random-zero-mean"},
         ),
-        Entry("lpips-alex", lpips, "LPIPS on AlexNet: unit features, learned heads", {"net": "alex"}),
+        Entry(
+            "lpips-alex", lpips, "LPIPS on AlexNet: unit features, learned heads", {"net": "alex"}
+        ),
         Entry("lpips-vgg", lpips, "LPIPS on VGG-16: unit features, learned heads", {"net": "vgg"}),
     )
 }
@@ -103,8 +105,7 @@ def entry(name: str) -> Entry:
     """
     if name not in _ENTRIES:
         raise InputError(
-            f"there is no distance {name!r}{nearest(name, _ENTRIES)}; "
-            f"known: {', '.join(_ENTRIES)}"
+            f"there is no distance {name!r}{nearest(name, _ENTRIES)}; known: {', '.join(_ENTRIES)}"
         )
     return _ENTRIES[name]
 
@@ -147,7 +148,8 @@ def make(spec: str, **options: Any) -> Distance:
     for option in given:
         if option not in known:
             raise InputError(
-                f"{name} has no option {option!r}{nearest(option, known)}; it has: {', '.join(known)}"
+                f"{name} has no option {option!r}{nearest(option, known)}; "
+                f"it has: {', '.join(known)}"
             )
     canonical = {option: _canonical(value) for option, value in given.items()}
     changed = {o: v for o, v in sorted(canonical.items()) if v != _canonical(known[o])}
@@ -158,7 +160,9 @@ def make(spec: str, **options: Any) -> Distance:
     except InputError:
         raise
     except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{full_name}: an option has a value of the wrong kind: {error}") from error
+        raise InputError(
+            f"{full_name}: an option has a value of the wrong kind: {error}"
+        ) from error
 
 
 _LONGEST_SPEC = 2000

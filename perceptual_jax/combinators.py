@@ -172,9 +172,7 @@ def _in_own_range(
     return mapper(name, value_range, value_range, min_size=(smallest, smallest))
 
 
-def _level_weights(
-    levels: int, weights: Sequence[float] | None, wanted: int
-) -> tuple[float, ...]:
+def _level_weights(levels: int, weights: Sequence[float] | None, wanted: int) -> tuple[float, ...]:
     if levels < 1:
         raise InputError(f"levels must be at least 1; got {levels}")
     if weights is None:

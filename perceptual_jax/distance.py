@@ -15,8 +15,8 @@ Conventions, for every distance:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -189,7 +189,7 @@ def _mismatch(ex: Embedding, ey: Embedding) -> str | None:
     """Says why two embeddings do not match up to broadcasting over the batch, or None."""
     leaves_x, tree_x = jax.tree.flatten(ex)
     leaves_y, tree_y = jax.tree.flatten(ey)
-    if tree_x != tree_y:
+    if bool(tree_x != tree_y):  # type: ignore[operator]
         return f"their structures differ: {tree_x} and {tree_y}"
     for leaf_x, leaf_y in zip(leaves_x, leaves_y, strict=True):
         n, m = leaf_x.shape[0], leaf_y.shape[0]
@@ -242,7 +242,9 @@ def weighted_sum(
         if not (isinstance(part, tuple) and len(part) == 2 and isinstance(part[1], Distance)):
             raise InputError(f"weighted_sum: {term!r} must be (weight, distance); got {part!r}")
         if not (isinstance(part[0], (int, float)) and math.isfinite(part[0])):
-            raise InputError(f"weighted_sum: the weight of {term!r} must be finite; got {part[0]!r}")
+            raise InputError(
+                f"weighted_sum: the weight of {term!r} must be finite; got {part[0]!r}"
+            )
     parts = dict(parts)
     if name is None:
         name = f"weighted_sum({' + '.join(f'{w} * {d.name}' for w, d in parts.values())})"

@@ -144,7 +144,7 @@ def checksum(tensors: Tensors) -> str:
         tensor = np.ascontiguousarray(tensors[name])
         little = tensor.astype(tensor.dtype.newbyteorder("<"), copy=False)
         digest.update(f"{name} {little.dtype.str} {little.shape}\n".encode())
-        digest.update(memoryview(little).cast("B"))
+        digest.update(little.tobytes())
     return digest.hexdigest()
 
 

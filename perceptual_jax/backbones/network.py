@@ -38,6 +38,7 @@ class Conv(NamedTuple):
 
     @property
     def kernel_shape(self) -> tuple[int, int, int, int]:
+        """HWIO."""
         return (self.size, self.size, self.inputs, self.outputs)
 
 

@@ -94,8 +94,10 @@ def _gram(scale: Callable[[int, int], float]) -> Callable[[Array], Array]:
 
 def _gram_trace(scale: Callable[[int, int], float]) -> Callable[[Array], Array]:
     def embed(features: Array) -> Array:
-        n, height, width, channels = features.shape
-        return jnp.square(at_least_float32(features)).sum(axis=(1, 2)) * scale(channels, height * width)
+        _, height, width, channels = features.shape
+        return jnp.square(at_least_float32(features)).sum(axis=(1, 2)) * scale(
+            channels, height * width
+        )
 
     return embed
 

@@ -53,7 +53,9 @@ def as_dtype(dtype: Any) -> np.dtype | None:
     except TypeError:
         resolved = None
     if resolved is None or not jnp.issubdtype(resolved, jnp.floating):
-        raise InputError(f"dtype must be None or a floating dtype such as 'bfloat16'; got {dtype!r}")
+        raise InputError(
+            f"dtype must be None or a floating dtype such as 'bfloat16'; got {dtype!r}"
+        )
     return resolved
 
 
@@ -116,7 +118,9 @@ def _as_images(
     name: str, images: ImageLike, channels: int | None, min_size: tuple[int, int]
 ) -> Array:
     if not hasattr(images, "shape") or not hasattr(images, "dtype"):
-        raise InputError(f"{name}: images must be an array [n, h, w, c]; got {type(images).__name__}")
+        raise InputError(
+            f"{name}: images must be an array [n, h, w, c]; got {type(images).__name__}"
+        )
     shape = tuple(images.shape)
     if len(shape) != 4:
         hint = "; add the batch axis with images[None]" if len(shape) == 3 else ""

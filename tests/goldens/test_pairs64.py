@@ -26,9 +26,7 @@ def additive_kernel() -> np.ndarray:
 
 def on_laplacian(weights) -> Distance:
     l1 = pj.make("l1", value_range=SIGNED)
-    return pj.on_laplacian_pyramid(
-        l1, 3, weights, kernel=additive_kernel(), value_range=SIGNED
-    )
+    return pj.on_laplacian_pyramid(l1, 3, weights, kernel=additive_kernel(), value_range=SIGNED)
 
 
 def vgg(layers: str, metric: str) -> str:
@@ -115,9 +113,7 @@ WINDOW = np.array([float.fromhex(value) for value in HALF_WINDOW + HALF_WINDOW[-
 @pytest.mark.parametrize("golden", CASES)
 def test_gradient_float64(golden, weights_store, monkeypatch):
     """Float64 values and gradients with respect to x: 1e-6 relative, but for what INEXACT explains."""
-    monkeypatch.setitem(
-        structural.PRESETS, "wang2004", structural.Preset(WINDOW, unbiased=False)
-    )
+    monkeypatch.setitem(structural.PRESETS, "wang2004", structural.Preset(WINDOW, unbiased=False))
     spec, factor = CASES[golden]
     with jax.enable_x64(True):
         distance = made(spec)
