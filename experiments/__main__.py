@@ -1,0 +1,129 @@
+"""The command line: `perceptual-jax <command>`, or `python -m experiments <command>`.
+
+A command is a module with a frozen dataclass `Config`, `PRESETS` of it, and `run(config)`; it is
+imported only when it is called, so that `--help` is immediate.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "demo": ("experiments.demo", "which loss sees like a person? one report, in minutes"),
+    "compare": ("experiments.compare", "distances between two images, or two folders of them"),
+    "image-mean": ("experiments.image_mean", "the mean of similar images under each distance"),
+    "list": ("experiments.catalogue", "the distances there are"),
+    "weights": ("experiments.weights", "list, get and verify pretrained weights"),
+}
+"""`{command: (module, one line)}`."""
+
+_INSTALL = "pip install 'perceptual-jax[experiments]'"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+      arguments: what follows `perceptual-jax`; by default the program's own.
+
+    Returns:
+      The exit code: 0; 2 for input that cannot be used; 130 if it was stopped.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    command, rest = arguments[0], arguments[1:]
+    if command == "--version":
+        from perceptual_jax import __version__
+
+        print(__version__)
+        return 0
+    if command not in COMMANDS:
+        from perceptual_jax.errors import nearest
+
+        return _fail(f"there is no command {command!r}{nearest(command, COMMANDS)}; see --help")
+    try:
+        module = importlib.import_module(COMMANDS[command][0])
+    except ModuleNotFoundError as error:
+        return _fail(f"{command} needs the package {error.name}: {_INSTALL}")
+    return _run(command, module, rest)
+
+
+def _run(command: str, module: ModuleType, arguments: list[str]) -> int:
+    import jax
+
+    from experiments.common.loop import Interrupted
+    from perceptual_jax.errors import InputError
+    from perceptual_jax.weights import cache_folder
+
+    # A second run of a command need not compile again.
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    try:
+        module.run(_parse(command, module, arguments))
+    except InputError as error:
+        return _fail(str(error))
+    except Interrupted as interruption:
+        print(interruption, file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    return 0
+
+
+def _parse(command: str, module: ModuleType, arguments: list[str]) -> object:
+    """The command's configuration: its preset's, with what the arguments change."""
+    import tyro
+
+    from perceptual_jax.errors import choice
+
+    presets = module.PRESETS
+    name = "default"
+    if len(presets) > 1 and "--preset" in arguments:
+        at = arguments.index("--preset")
+        name = choice("--preset", (arguments[at + 1 :] or [""])[0], presets)
+        arguments = arguments[:at] + arguments[at + 2 :]
+    description = (module.__doc__ or "").strip()
+    if len(presets) > 1:
+        description += f"\n\n--preset {{{','.join(presets)}}} changes the defaults shown."
+    return tyro.cli(
+        type(presets[name]),
+        prog=f"perceptual-jax {command}",
+        description=description,
+        default=presets[name],
+        args=arguments,
+    )
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:{width}}{summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: perceptual-jax COMMAND [options]",
+            "",
+            "Perceptual distances for JAX, and the experiments that tell which to choose.",
+            "",
+            *lines,
+            "",
+            "perceptual-jax COMMAND --help shows its options with their defaults.",
+        ]
+    )
+
+
+def _fail(message: str) -> int:
+    print(f"perceptual-jax: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

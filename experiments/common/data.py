@@ -1,0 +1,137 @@
+"""Pictures for the experiments: real ones that need no download, and the user's folders."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+import perceptual_jax as pj
+from perceptual_jax.errors import InputError
+
+__all__ = ["EMBEDDED", "centre_square", "embedded_picture", "image_sets", "variations"]
+
+# Name -> (file inside scikit-image, square crop: top, left, side), each of a whole object.
+_FILES: Mapping[str, tuple[str, tuple[int, int, int]]] = {
+    "astronaut": ("astronaut.png", (0, 90, 280)),
+    "chelsea": ("chelsea.png", (20, 95, 260)),
+    "coffee": ("coffee.png", (20, 140, 370)),
+    "rocket": ("rocket.jpg", (60, 190, 330)),
+    "motorcycle": ("motorcycle_left.png", (80, 180, 400)),
+}
+EMBEDDED = tuple(_FILES)
+"""The names of the embedded pictures; all are in the public domain or CC0."""
+
+
+def embedded_picture(name: str) -> np.ndarray:
+    """A square photograph from the installed scikit-image package: uint8 [side, side, 3].
+
+    Raises:
+      InputError: if scikit-image is not installed.
+    """
+    file, (top, left, side) = _FILES[name]
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(
+            "the embedded pictures come with scikit-image: pip install 'perceptual-jax[experiments]'"
+        )
+    picture = pj.images.read(Path(spec.submodule_search_locations[0]) / "data" / file)
+    return picture[top : top + side, left : left + side]
+
+
+def variations(
+    picture: np.ndarray, count: int, size: int, *, shift: float, warp: float, seed: int
+) -> np.ndarray:
+    """Views of one picture: shifted and gently warped.
+
+    Args:
+      picture: uint8 [side, side, 3].
+      count: how many.
+      size: their side, in pixels.
+      shift: each view is moved by up to this many pixels, down and across.
+      warp: and bent by a smooth random field of up to this many pixels.
+      seed: of the random draws.
+
+    Returns:
+      float32 [count, size, size, 3] in [0, 1].
+    """
+    margin = int(np.ceil(shift + warp)) + 2
+    canvas = pj.images.resize(picture, size + 2 * margin).astype(np.float64) / 255
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:size, 0:size] + float(margin)
+    views = []
+    for _ in range(count):
+        down, across = rng.uniform(-shift, shift, 2)
+        # A 4x4 field of offsets, interpolated: every part moves, none tears.
+        field = rng.uniform(-warp, warp, (2, 4, 4))
+        bent = [ndimage.zoom(offsets, size / 4, order=3, mode="nearest") for offsets in field]
+        places = [rows + down + bent[0], columns + across + bent[1]]
+        channels = [
+            ndimage.map_coordinates(canvas[..., c], places, order=3, mode="nearest")
+            for c in range(3)
+        ]
+        views.append(np.clip(np.stack(channels, axis=-1), 0, 1))
+    return np.stack(views).astype(np.float32)
+
+
+def centre_square(picture: np.ndarray, size: int) -> np.ndarray:
+    """The middle square of a uint8 picture, resized: [size, size, 3]."""
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pj.images.resize(picture[top : top + side, left : left + side], size)
+
+
+def image_sets(
+    data: str, *, sets: int, images_per_set: int, size: int, shift: float, warp: float, seed: int
+) -> dict[str, np.ndarray]:
+    """Sets of similar images.
+
+    Args:
+      data: "embedded", for variations of the embedded pictures; or a folder of folders, each of
+        them a set; or a folder of images, one set.
+      sets: how many sets at most.
+      images_per_set: how many images of each, the first by name.
+      size: their side, in pixels.
+      shift: see `variations`; embedded sets only.
+      warp: likewise.
+      seed: likewise.
+
+    Returns:
+      `{set: float32 [images_per_set, size, size, 3] in [0, 1]}`.
+
+    Raises:
+      InputError: for a folder that is not there, holds no images, or too few in a set.
+    """
+    if sets < 1 or images_per_set < 1:
+        raise InputError("--sets and --images-per-set must be at least 1")
+    if data == "embedded":
+        if sets > len(EMBEDDED):
+            raise InputError(f"there are {len(EMBEDDED)} embedded pictures; got --sets {sets}")
+        return {
+            name: variations(
+                embedded_picture(name), images_per_set, size, shift=shift, warp=warp, seed=seed + i
+            )
+            for i, name in enumerate(EMBEDDED[:sets])
+        }
+    folder = Path(data)
+    if not folder.is_dir():
+        raise InputError(f"--data must be 'embedded' or a folder; there is no folder {data}")
+    inner = sorted(
+        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+    found = {}
+    for path in (inner or [folder])[:sets]:
+        files = pj.images.find(path)
+        if len(files) < images_per_set:
+            raise InputError(
+                f"{path} holds {len(files)} images, fewer than --images-per-set {images_per_set}"
+            )
+        pictures = [
+            centre_square(pj.images.read(file), size) for file in files[:images_per_set]
+        ]
+        found[path.name] = np.stack(pictures).astype(np.float32) / 255
+    return found

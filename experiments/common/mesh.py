@@ -1,0 +1,31 @@
+"""The devices of a run as one data-parallel mesh."""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+import jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+__all__ = ["shard_leading"]
+
+T = TypeVar("T")
+
+
+def shard_leading(tree: T, count: int) -> T:
+    """Spreads arrays over the devices along their leading axis.
+
+    Args:
+      tree: a pytree of arrays whose leading axis is a multiple of `count`; scalars are copied.
+      count: the number of independent problems.
+
+    Returns:
+      The tree, on as many devices as divide `count`.
+    """
+    devices = math.gcd(count, jax.device_count())
+    mesh = jax.make_mesh(
+        (devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
+    )
+    spread, copied = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
+    return jax.tree.map(lambda leaf: jax.device_put(leaf, spread if leaf.ndim else copied), tree)

@@ -1,0 +1,75 @@
+"""Progress on the terminal: a bar with rate and time left, plain lines where there is none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+__all__ = ["Advance", "console", "progress"]
+
+console = Console(highlight=False, soft_wrap=True)
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Advance(Protocol):
+    """Tells the bar that `count` more are done, and what to say beside it."""
+
+    def __call__(self, count: int = 1, note: str = "") -> None: ...
+
+
+@contextmanager
+def progress(title: str, total: int, *, unit: str = "steps", done: int = 0) -> Iterator[Advance]:
+    """Shows the progress of a loop.
+
+    Args:
+      title: what is going on.
+      total: how many units there are.
+      unit: their name.
+      done: how many were done before.
+
+    Yields:
+      The function to call when some are done.
+    """
+    begun = time.perf_counter()
+    start = done
+    if console.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(title, total=total, completed=done, note="")
+
+            def advance(count: int = 1, note: str = "") -> None:
+                nonlocal done
+                done += count
+                rate = (done - start) / max(time.perf_counter() - begun, 1e-9)
+                bar.update(task, advance=count, note=f"{rate:.3g} {unit}/s {note}")
+
+            yield advance
+        return
+
+    said = begun
+
+    def say(count: int = 1, note: str = "") -> None:
+        nonlocal done, said
+        done += count
+        now = time.perf_counter()
+        if now - said >= _SECONDS_BETWEEN_LINES or done >= total:
+            said = now
+            rate = (done - start) / max(now - begun, 1e-9)
+            left = (total - done) / max(rate, 1e-9)
+            console.print(
+                f"{title}: {done}/{total} {unit}, {rate:.3g}/s, {left:.0f} s left {note}".rstrip()
+            )
+
+    yield say

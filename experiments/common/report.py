@@ -1,0 +1,119 @@
+"""A run's report: one self-contained HTML page, pictures first, readable on a phone."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+import perceptual_jax as pj
+from perceptual_jax._files import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Report"]
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; --soft: #888; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 75rem; }
+h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
+p { max-width: 48rem; } .scroll { overflow-x: auto; }
+table { border-collapse: collapse; } th, td { padding: .3rem .6rem; text-align: right; }
+th:first-child, td:first-child { text-align: left; } tbody tr { border-top: 1px solid var(--line); }
+.pictures { display: grid; gap: .5rem .4rem; align-items: start; min-width: min-content; }
+figure { margin: 0; } figcaption { font-size: .8rem; color: var(--soft); line-height: 1.25; }
+.pictures img { display: block; width: 100%; min-width: 6.5rem; }
+img.wide { max-width: 100%; height: auto; background: white; }
+.label { font-size: .9rem; align-self: center; }
+pre { overflow-x: auto; font-size: .8rem; }
+"""
+
+
+class Report:
+    """Collects the parts of a page, in order, and writes it. All text is escaped."""
+
+    def __init__(self, title: str, introduction: str):
+        """Begins a page: its title, and a paragraph that says what one is looking at."""
+        self._title = title
+        self._parts = [f"<h1>{_text(title)}</h1>", f"<p>{_text(introduction)}</p>"]
+
+    def heading(self, text: str) -> None:
+        """Begins a section."""
+        self._parts.append(f"<h2>{_text(text)}</h2>")
+
+    def text(self, text: str) -> None:
+        """Adds a paragraph."""
+        self._parts.append(f"<p>{_text(text)}</p>")
+
+    def pictures(
+        self,
+        rows: Mapping[str, Sequence[tuple[np.ndarray, str]]],
+    ) -> None:
+        """Adds a grid: `{row label: [(image [h, w, 3], caption), ...]}`."""
+        columns = max(len(row) for row in rows.values())
+        cells = []
+        for label, row in rows.items():
+            cells.append(f'<div class="label">{_text(label)}</div>')
+            cells += [
+                f'<figure><img src="{_data_url(image)}" alt="{_text(f"{label}: {caption}")}">'
+                f"<figcaption>{_text(caption)}</figcaption></figure>"
+                for image, caption in row
+            ]
+            cells += ["<div></div>"] * (columns - len(row))
+        self._parts.append(
+            '<div class="scroll"><div class="pictures" style="grid-template-columns: '
+            f'minmax(4rem, auto) repeat({columns}, minmax(6.5rem, 14rem))">{"".join(cells)}</div></div>'
+        )
+
+    def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Adds a table; the first column names the row."""
+        head = "".join(f"<th>{_text(cell)}</th>" for cell in headers)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows
+        )
+        self._parts.append(
+            f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+            f"<tbody>{body}</tbody></table></div>"
+        )
+
+    def figure(self, figure: Figure, description: str) -> None:
+        """Adds a matplotlib figure; the description is for those who cannot see it."""
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=110)
+        url = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+        self._parts.append(f'<img class="wide" src="{url}" alt="{_text(description)}">')
+
+    def code(self, text: str) -> None:
+        """Adds preformatted text."""
+        self._parts.append(f"<pre>{_text(text)}</pre>")
+
+    def link(self, target: str, text: str) -> None:
+        """Adds a link to a file beside the page."""
+        self._parts.append(f'<p><a href="{_text(target)}">{_text(text)}</a></p>')
+
+    def write(self, path: Path) -> None:
+        """Writes the page, whole or not at all."""
+        page = (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{_text(self._title)}</title><style>{_STYLE}</style></head>"
+            f"<body><main>{''.join(self._parts)}</main></body></html>\n"
+        )
+        write_whole(path, page.encode())
+
+
+def _text(text: str) -> str:
+    return html.escape(text, quote=True)
+
+
+def _data_url(image: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pj.images.to_uint8(image)).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
