@@ -31,13 +31,13 @@ from experiments.common.mesh import shard_leading
 from experiments.common.optimise import adam_descent
 from experiments.common.progress import Advance, console, progress
 from experiments.common.report import Report
-from experiments.common.run_folder import RunFolder, start
+from experiments.common.run_folder import RunFolder, file_name, start
 from perceptual_jax._typing import Array, Embedding, Params
 from perceptual_jax.errors import InputError
 from perceptual_jax.ops.filters import filter_separable, gaussian_kernel, pad_replicate
 from perceptual_jax.statistics import relative_sharpness
 
-__all__ = ["PRESETS", "Config", "Mean", "mean_loss", "run"]
+__all__ = ["PRESETS", "Config", "Mean", "add_means", "mean_loss", "run", "targets_of"]
 
 Start = Literal["mean", "gray", "zeros", "blur", "noise", "split"]
 
@@ -48,7 +48,7 @@ class Config:
 
     data: str = "embedded"
     """"embedded", a folder of folders (each a set of similar images), or a folder of images."""
-    distances: tuple[str, ...] = ("l2", "vgg16", "vgg16-random", "lpips-vgg", "lpips-alex")
+    distances: tuple[str, ...] = ("l2", "ssim", "vgg16", "vgg16-random", "lpips-vgg")
     """Distances of the catalogue, as names or as calls: "vgg16(metric='l2')"."""
     sets: int = 4
     """How many sets, side by side."""
@@ -82,7 +82,7 @@ class Config:
 
 
 PRESETS = {
-    "quick": Config(sets=2, size=96, steps=100, distances=("l2", "vgg16", "lpips-alex")),
+    "quick": Config(sets=2, size=96, steps=80, distances=("l2", "vgg16", "lpips-vgg")),
     "default": Config(),
     "paper": Config(steps=3000, start="noise", snapshot_every=250),
 }
@@ -168,7 +168,7 @@ def optimise(
     descent = adam_descent(mean_loss(distance), learning_rate=config.learning_rate)
     first = starting_images(config.start, targets, jax.random.fold_in(key, 2))
     state = shard_leading(descent.init(jnp.asarray(first)), sets)
-    saved = folder.path / "checkpoints" / _slug(distance.name)
+    saved = folder.path / "checkpoints" / file_name(distance.name)
     step = 0
     latest = checkpoint.latest_step(saved)
     if latest is not None:
@@ -217,7 +217,11 @@ def optimise(
 
 def _next_chunk(config: Config, step: int) -> int:
     """How many steps until something happens outside of jit, at most a chunk."""
-    ends = [chunk_length(), config.steps - step, config.snapshot_every - step % config.snapshot_every]
+    ends = [
+        chunk_length(),
+        config.steps - step,
+        config.snapshot_every - step % config.snapshot_every,
+    ]
     if config.redraw_every:
         ends.append(config.redraw_every - step % config.redraw_every)
     return min(ends)
@@ -225,14 +229,11 @@ def _next_chunk(config: Config, step: int) -> int:
 
 def _sharpness(images: Array, targets: Array) -> np.ndarray:
     return np.asarray(
-        [relative_sharpness(image[None], same)[0] for image, same in zip(images, targets, strict=True)]
+        [
+            relative_sharpness(image[None], same)[0]
+            for image, same in zip(images, targets, strict=True)
+        ]
     )
-
-
-def _slug(name: str) -> str:
-    """A distance's name as a file name."""
-    kept = "".join(c if c.isalnum() or c in "-+." else "_" for c in name)
-    return kept.strip("_")[:80]
 
 
 # --- The run -------------------------------------------------------------------------------
@@ -250,15 +251,7 @@ def run(config: Config) -> dict[str, Mean]:
     """
     _check(config)
     distances = _distinct([pj.make(spec) for spec in config.distances])
-    sets = image_sets(
-        config.data,
-        sets=config.sets,
-        images_per_set=config.images_per_set,
-        size=config.size,
-        shift=config.shift,
-        warp=config.warp,
-        seed=config.seed,
-    )
+    sets = targets_of(config)
     for distance in distances:  # Errors before the folder is made: weights, sizes.
         params = jax.eval_shape(distance.init, jax.random.key(0))
         image = jax.ShapeDtypeStruct((1, config.size, config.size, 3), np.float32)
@@ -271,6 +264,19 @@ def run(config: Config) -> dict[str, Mean]:
             means[distance.name] = optimise(config, distance, targets, folder, bar)
     _write(config, folder, sets, means)
     return means
+
+
+def targets_of(config: Config) -> dict[str, np.ndarray]:
+    """The run's sets: `{name: [images_per_set, size, size, 3] in [0, 1]}`."""
+    return image_sets(
+        config.data,
+        sets=config.sets,
+        images_per_set=config.images_per_set,
+        size=config.size,
+        shift=config.shift,
+        warp=config.warp,
+        seed=config.seed,
+    )
 
 
 def _check(config: Config) -> None:
@@ -301,7 +307,7 @@ def _write(
     for i, name in enumerate(names):
         rows.append([*sets[name][:2], *(mean.images[i] for mean in means.values())])
         for distance, mean in means.items():
-            folder.write_image(f"{_slug(name)}-{_slug(distance)}.png", mean.images[i])
+            folder.write_image(f"{file_name(name)}-{file_name(distance)}.png", mean.images[i])
     folder.write_image("grid.png", pj.images.grid(rows))
     results = {
         distance: dict(zip(names, mean.sharpness.tolist(), strict=True))
@@ -323,6 +329,18 @@ def report_on(config: Config, sets: dict[str, np.ndarray], means: dict[str, Mean
         "that sees as people do keeps it sharp. The number is the sharpness: gradient energy "
         "relative to the inputs, 1 is as sharp as they are.",
     )
+    add_means(report, sets, means)
+    report.heading("On the way")
+    report.figure(
+        curves(means), "Loss relative to the first logged value, and sharpness, against steps"
+    )
+    report.heading("How it was made")
+    report.code("\n".join(f"{key} = {value}" for key, value in dataclasses.asdict(config).items()))
+    return report
+
+
+def add_means(report: Report, sets: dict[str, np.ndarray], means: dict[str, Mean]) -> None:
+    """The grid of inputs and means, and the table of their sharpness."""
     report.pictures(
         {
             name: [
@@ -335,21 +353,13 @@ def report_on(config: Config, sets: dict[str, np.ndarray], means: dict[str, Mean
             for row, (name, images) in enumerate(sets.items())
         }
     )
-    report.heading("Sharpness")
     report.table(
-        ["distance", *sets, "mean"],
+        ["sharpness", *sets, "mean"],
         [
-            [distance, *(f"{value:.3f}" for value in mean.sharpness), f"{mean.sharpness.mean():.3f}"]
+            [distance, *(f"{v:.3f}" for v in mean.sharpness), f"{mean.sharpness.mean():.3f}"]
             for distance, mean in means.items()
         ],
     )
-    report.heading("On the way")
-    report.figure(
-        curves(means), "Loss relative to the first logged value, and sharpness, against steps"
-    )
-    report.heading("How it was made")
-    report.code("\n".join(f"{key} = {value}" for key, value in dataclasses.asdict(config).items()))
-    return report
 
 
 def curves(means: dict[str, Mean]) -> Figure:

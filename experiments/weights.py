@@ -1,9 +1,9 @@
 """The pretrained weights: what there is, where it is, and whether it is sound.
 
-    perceptual-jax weights list
-    perceptual-jax weights get            # all that do not come with the library
-    perceptual-jax weights get vgg16
-    perceptual-jax weights verify
+perceptual-jax weights list
+perceptual-jax weights get            # all that do not come with the library
+perceptual-jax weights get vgg16
+perceptual-jax weights verify
 """
 
 from __future__ import annotations

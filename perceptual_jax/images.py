@@ -37,7 +37,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", "
 """The file name endings that `find` takes for images."""
 
 # The decoders that may run. Others of Pillow's start programs (EPS) or are seldom exercised.
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "PPM", "GIF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM", "GIF")
 
 MAX_PIXELS = 100_000_000
 """The largest picture that `read` decodes by default: a small file can hold a huge one."""

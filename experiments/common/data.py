@@ -36,7 +36,8 @@ def embedded_picture(name: str) -> np.ndarray:
     spec = importlib.util.find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
-            "the embedded pictures come with scikit-image: pip install 'perceptual-jax[experiments]'"
+            "the embedded pictures come inside scikit-image: "
+            "pip install 'perceptual-jax[experiments]'"
         )
     picture = pj.images.read(Path(spec.submodule_search_locations[0]) / "data" / file)
     return picture[top : top + side, left : left + side]
@@ -130,8 +131,6 @@ def image_sets(
             raise InputError(
                 f"{path} holds {len(files)} images, fewer than --images-per-set {images_per_set}"
             )
-        pictures = [
-            centre_square(pj.images.read(file), size) for file in files[:images_per_set]
-        ]
+        pictures = [centre_square(pj.images.read(file), size) for file in files[:images_per_set]]
         found[path.name] = np.stack(pictures).astype(np.float32) / 255
     return found

@@ -20,7 +20,8 @@ _SECONDS_BETWEEN_LINES = 10.0
 class Advance(Protocol):
     """Tells the bar that `count` more are done, and what to say beside it."""
 
-    def __call__(self, count: int = 1, note: str = "") -> None: ...
+    def __call__(self, count: int = 1, note: str = "") -> None:
+        """Says so."""
 
 
 @contextmanager

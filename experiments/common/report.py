@@ -68,8 +68,8 @@ class Report:
             ]
             cells += ["<div></div>"] * (columns - len(row))
         self._parts.append(
-            '<div class="scroll"><div class="pictures" style="grid-template-columns: '
-            f'minmax(4rem, auto) repeat({columns}, minmax(6.5rem, 14rem))">{"".join(cells)}</div></div>'
+            '<div class="scroll"><div class="pictures" style="grid-template-columns: minmax(4rem, auto)'
+            f' repeat({columns}, minmax(6.5rem, 14rem))">{"".join(cells)}</div></div>'
         )
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

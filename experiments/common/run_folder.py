@@ -8,7 +8,10 @@ import importlib.metadata
 import json
 import platform
 import re
-from collections.abc import Iterable
+import shlex
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +22,7 @@ from perceptual_jax import weights
 from perceptual_jax._files import write_whole
 from perceptual_jax.errors import InputError
 
-__all__ = ["RunFolder", "start", "weight_checksums"]
+__all__ = ["RunFolder", "file_name", "start", "weight_checksums"]
 
 C = TypeVar("C")
 
@@ -42,7 +45,8 @@ class RunFolder:
     @property
     def resume_command(self) -> str:
         """What to type to go on with this run."""
-        return f"perceptual-jax {self.command} --out {self.path.parent.parent} --name {self.path.name} --resume"
+        out = shlex.quote(str(self.path.parent.parent))
+        return f"perceptual-jax {self.command} --out {out} --name {self.path.name} --resume"
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a JSON file, whole or not at all."""
@@ -64,6 +68,15 @@ class RunFolder:
         """Replaces metrics.jsonl: a resumed run forgets what came after its checkpoint."""
         text = "".join(json.dumps(line) + "\n" for line in lines)
         write_whole(self.path / "metrics.jsonl", text.encode())
+
+    @contextmanager
+    def discarded_on_error(self) -> Iterator[None]:
+        """Removes the folder if the block raises: bad input leaves nothing half-written."""
+        try:
+            yield
+        except BaseException:
+            shutil.rmtree(self.path, ignore_errors=True)
+            raise
 
     def write_image(self, name: str, image: Any) -> Path:
         """Writes a picture, uint8 or floats in [0, 1]."""
@@ -117,6 +130,12 @@ def start(command: str, config: C, *, distances: Iterable[pj.Distance] = ()) -> 
         },
     )
     return folder, config
+
+
+def file_name(text: str) -> str:
+    """The text as part of a file's name: a distance's spec, say."""
+    kept = "".join(c if c.isalnum() or c in "-+." else "_" for c in text)
+    return kept.strip("_.")[:80]
 
 
 def _free_name(parent: Path) -> str:

@@ -91,10 +91,12 @@ def ssim(
 
     def maps(params: Params, ex: Embedding, ey: Embedding) -> Terms:
         del params
-        mean_x, mean_y = ex["means"], ey["means"]
-        covariance = correction * (mean(ex["images"] * ey["images"]) - mean_x * mean_y)
-        luminance = (2 * mean_x * mean_y + c1) / (jnp.square(mean_x) + jnp.square(mean_y) + c1)
-        structure = (2 * covariance + c2) / (ex["variances"] + ey["variances"] + c2)
-        return {"structure": 1 - (luminance * structure).mean(axis=-1)}
+        # 1 - (1 - luminance)(1 - structure), both as differences: exactly 0, with gradient exactly
+        # 0, where the images agree, and no cancellation where they nearly do.
+        apart = jnp.square(ex["means"] - ey["means"])
+        scatter = correction * (mean(jnp.square(ex["images"] - ey["images"])) - apart)
+        luminance = apart / (jnp.square(ex["means"]) + jnp.square(ey["means"]) + c1)
+        structure = scatter / (ex["variances"] + ey["variances"] + c2)
+        return {"structure": (luminance + structure - luminance * structure).mean(axis=-1)}
 
     return distance_from_maps(name, embed, maps)

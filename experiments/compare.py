@@ -1,0 +1,223 @@
+"""Distances between two images, or between two folders of images, paired by name.
+
+perceptual-jax compare a.png b.png --distances lpips-alex lpips-vgg ssim l2
+perceptual-jax compare truth/ mine/ --map
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+import tyro
+from rich.table import Table
+
+import perceptual_jax as pj
+from experiments.common.data import centre_square
+from experiments.common.progress import console, progress
+from experiments.common.report import Report
+from experiments.common.run_folder import RunFolder, file_name, start
+from perceptual_jax._files import write_whole
+from perceptual_jax._typing import Array, ImageLike, Params
+from perceptual_jax.errors import InputError
+
+__all__ = ["PRESETS", "Config", "all_params", "heat", "run", "scorer"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Options of `perceptual-jax compare`."""
+
+    a: tyro.conf.Positional[str]
+    """An image, or a folder of images."""
+    b: tyro.conf.Positional[str]
+    """An image, or a folder of images of the same names (their endings may differ)."""
+    distances: tuple[str, ...] = ("lpips-alex", "lpips-vgg", "ssim", "l2")
+    """Distances of the catalogue, as names or as calls: "vgg16(metric='l2')"."""
+    map: bool = False
+    """Also write pictures of where the images differ, for every distance that has a map."""
+    size: int | None = None
+    """Take the centre square of every image, resized to this side; by default nothing is."""
+    background: tuple[int, int, int] | None = None
+    """Red, green and blue (0 to 255) to lay transparent images on; by default they are refused."""
+    csv: str | None = None
+    """Also write the table to this CSV file."""
+    json: str | None = None
+    """Also write the table to this JSON file."""
+    seed: int = 0
+    """Of the networks with random weights."""
+    out: str = "runs"
+    """Where runs are kept."""
+    name: str | None = None
+    """The run's name; by default the time."""
+
+    resume: tyro.conf.Suppress[bool] = False
+
+
+PRESETS = {"default": Config(a="", b="")}
+
+_PICTURED = 20
+
+
+def scorer(distances: Sequence[pj.Distance]) -> Callable[..., dict[str, Array]]:
+    """All distances in one compiled function, so that those on one network share its pass.
+
+    Returns:
+      `score(params, x, y) -> {name: [n]}`, with the params of all.
+    """
+
+    @jax.jit
+    def score(params: Params, x: ImageLike, y: ImageLike) -> dict[str, Array]:
+        return {distance.name: distance(params, x, y) for distance in distances}
+
+    return score
+
+
+def all_params(distances: Sequence[pj.Distance], seed: int) -> Params:
+    """The params of several distances in one dict."""
+    key = jax.random.key(seed)
+    return {k: v for distance in distances for k, v in distance.init(key).items()}
+
+
+def run(config: Config) -> dict[str, dict[str, float]]:
+    """Compares the images, prints the table, and writes the run's folder.
+
+    Returns:
+      `{pair: {distance: value}}`.
+
+    Raises:
+      InputError: for images or folders that cannot be compared, and unknown distances.
+    """
+    distances = [pj.make(spec) for spec in config.distances]
+    if not distances:
+        raise InputError("--distances must name at least one distance")
+    pairs = _pairs(Path(config.a), Path(config.b))
+    folder, config = start("compare", config, distances=distances)
+    with folder.discarded_on_error():
+        results, report = _compare(config, distances, pairs, folder)
+        _write(config, folder, report, results)
+    return results
+
+
+def _compare(
+    config: Config,
+    distances: Sequence[pj.Distance],
+    pairs: Mapping[str, tuple[Path, Path]],
+    folder: RunFolder,
+) -> tuple[dict[str, dict[str, float]], Report]:
+    """Scores every pair; draws its maps if asked to."""
+    params = all_params(distances, config.seed)
+    score = scorer(distances)
+    with_maps = [d for d in distances if d.compare_maps is not None] if config.map else []
+    draw = jax.jit(lambda params, x, y: {d.name: d.map(params, x, y)[0] for d in with_maps})
+    results: dict[str, dict[str, float]] = {}
+    report = _report(config, distances)
+    with progress("compare", len(pairs), unit="pairs") as advance:
+        for name, (path_x, path_y) in pairs.items():
+            x, y = _read(config, path_x), _read(config, path_y)
+            if x.shape != y.shape:
+                raise InputError(
+                    f"{path_x} is {_size(x)} and {path_y} is {_size(y)}: "
+                    "resize one of them, or give --size"
+                )
+            values = score(params, x[None], y[None])
+            results[name] = {d.name: float(values[d.name][0]) for d in distances}
+            folder.log(pair=name, **results[name])
+            pictures = [(x, path_x.name), (y, path_y.name)]
+            for distance, values_at in draw(params, x[None], y[None]).items():
+                picture = heat(np.asarray(values_at))
+                folder.write_image(f"{file_name(name)}-{file_name(distance)}.png", picture)
+                pictures.append((picture, f"{distance} · {results[name][distance]:.4g}"))
+            if len(results) <= _PICTURED:
+                report.pictures({name: pictures})
+            advance()
+    return results, report
+
+
+def heat(values: np.ndarray) -> np.ndarray:
+    """A map [h, w] as a picture: black is no difference, bright the most there is in it."""
+    from matplotlib import colormaps
+
+    scale = float(values.max())
+    unit = np.clip(values / scale, 0, 1) if scale > 0 else np.zeros_like(values)
+    return pj.images.to_uint8(colormaps["inferno"](unit)[..., :3])
+
+
+def _pairs(a: Path, b: Path) -> dict[str, tuple[Path, Path]]:
+    """`{name: (file of a, file of b)}`."""
+    for path in (a, b):
+        if not path.exists():
+            raise InputError(f"there is no file or folder {path}")
+    if a.is_dir() != b.is_dir():
+        raise InputError(f"compare two images or two folders; got {a} and {b}")
+    if not a.is_dir():
+        return {a.stem if a.stem == b.stem else f"{a.stem} / {b.stem}": (a, b)}
+    in_a, in_b = _by_stem(a), _by_stem(b)
+    alone = sorted({*in_a} ^ {*in_b})
+    if alone:
+        where = [f"{name} (only in {a if name in in_a else b})" for name in alone]
+        more = f" and {len(where) - 5} more" if len(where) > 5 else ""
+        raise InputError(f"images without a partner: {', '.join(where[:5])}{more}")
+    return {name: (in_a[name], in_b[name]) for name in in_a}
+
+
+def _by_stem(folder: Path) -> Mapping[str, Path]:
+    files: dict[str, Path] = {}
+    for file in pj.images.find(folder):
+        if file.stem in files:
+            raise InputError(f"{files[file.stem]} and {file} have the same name but for the ending")
+        files[file.stem] = file
+    return files
+
+
+def _read(config: Config, path: Path) -> np.ndarray:
+    picture = pj.images.read(path, background=config.background)
+    return picture if config.size is None else centre_square(picture, config.size)
+
+
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"
+
+
+def _report(config: Config, distances: Sequence[pj.Distance]) -> Report:
+    maps = " Maps are scaled to their own maximum." if config.map else ""
+    return Report(
+        "Comparison",
+        f"{config.a} against {config.b} under {', '.join(d.name for d in distances)}; "
+        f"smaller is closer.{maps}",
+    )
+
+
+def _write(
+    config: Config, folder: RunFolder, report: Report, results: dict[str, dict[str, float]]
+) -> None:
+    names = list(next(iter(results.values())))
+    rows = {pair: [values[d] for d in names] for pair, values in results.items()}
+    if len(rows) > 1:
+        rows["mean"] = np.mean(list(rows.values()), axis=0).tolist()
+    text = io.StringIO()
+    csv.writer(text).writerows([["pair", *names], *([pair, *row] for pair, row in rows.items())])
+    write_whole(folder.path / "results.csv", text.getvalue().encode())
+    folder.write_json("results.json", results)
+    for wanted, written in ((config.csv, "results.csv"), (config.json, "results.json")):
+        if wanted is not None:
+            try:
+                write_whole(Path(wanted), (folder.path / written).read_bytes())
+            except OSError as error:
+                raise InputError(f"cannot write {wanted}: {error.strerror}") from None
+    shown = [[pair, *(f"{value:.6g}" for value in row)] for pair, row in rows.items()]
+    table = Table("pair", *names, box=None)
+    for row in shown:
+        table.add_row(*row)
+    console.print(table)
+    if len(results) > _PICTURED:
+        report.text(f"The first {_PICTURED} of {len(results)} pairs are pictured.")
+    report.heading("Values")
+    report.table(["pair", *names], shown)
+    report.write(folder.path / "report.html")
+    console.print(f"report: {folder.path / 'report.html'}")
