@@ -1,6 +1,7 @@
 """The distances there are: what each embeds and compares, its options, and what it costs here.
 
 perceptual-jax list
+perceptual-jax list vgg16        # its options, with their defaults
 perceptual-jax list --measure
 """
 
@@ -11,12 +12,13 @@ import time
 
 import jax
 import numpy as np
+import tyro
 from rich.table import Table
 
 import perceptual_jax as pj
 from experiments.common.progress import console
 from perceptual_jax.catalogue import entry
-from perceptual_jax.errors import InputError
+from perceptual_jax.weights import WeightsError
 
 __all__ = ["PRESETS", "Config", "cost", "run"]
 
@@ -25,6 +27,8 @@ __all__ = ["PRESETS", "Config", "cost", "run"]
 class Config:
     """Options of `perceptual-jax list`."""
 
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Names of the catalogue; by default all, without their options."""
     measure: bool = False
     """Measure the time and memory of one pair of 256 px images on this machine."""
 
@@ -49,23 +53,29 @@ def cost(distance: pj.Distance, *, size: int = 256, repeats: int = 5) -> tuple[f
 
 
 def run(config: Config) -> None:
-    """Prints the catalogue as a table."""
-    table = Table("name", "what it compares", "params", "options", box=None)
-    if config.measure:
-        table.add_column("ms")
-        table.add_column("MiB")
-    for name in pj.names():
-        line = entry(name)
-        options = ", ".join(option for option in line.options if option != "value_range")
-        distance = pj.make(name)
+    """Prints the catalogue as a table.
+
+    Raises:
+      InputError: for an unknown name.
+    """
+    lines = [entry(name) for name in config.names or pj.names()]
+    table = Table(box=None)
+    table.add_column("name", no_wrap=True)
+    table.add_column("what it compares")
+    for column in ("params", "ms", "MiB") if config.measure else ("params",):
+        table.add_column(column, justify="right", no_wrap=True)
+    for line in lines:
+        distance = pj.make(line.name)
         try:
             shapes = jax.eval_shape(distance.init, jax.random.key(0))
             count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
-            params = f"{count / 1e6:.2f} M" if count else "none"
-            measured = [f"{x:.1f}" for x in cost(distance)] if config.measure else []
-        except InputError as error:
-            params, measured = "weights missing", ["", ""] if config.measure else []
+            numbers = [f"{count / 1e6:.2f} M" if count else "none"]
             if config.measure:
-                console.print(str(error), style="yellow")
-        table.add_row(name, line.description, params, options, *measured)
+                numbers += [f"{number:.1f}" for number in cost(distance)]
+        except WeightsError:
+            numbers = ["not here"]
+        table.add_row(line.name, line.description, *numbers)
     console.print(table)
+    for line in lines if config.names else ():
+        options = ", ".join(f"{option}={value!r}" for option, value in line.options.items())
+        console.print(f"{line.name}({options})", markup=False)

@@ -24,7 +24,7 @@ def save(folder: Path, step: int, state: object) -> None:
     from orbax.checkpoint.experimental import v1 as orbax
 
     logging.getLogger("absl").setLevel(logging.WARNING)
-    orbax.save_pytree((folder / str(step)).absolute(), state, overwrite=True)
+    orbax.save((folder / str(step)).absolute(), state, overwrite=True)
     for older in _steps(folder):
         if older != step:
             shutil.rmtree(folder / str(older), ignore_errors=True)
@@ -49,7 +49,7 @@ def restore(folder: Path, step: int, like: T) -> T:
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
     )
     try:
-        return orbax.load_pytree(path.absolute(), abstract)
+        return orbax.load(path.absolute(), abstract)
     except Exception as error:  # Orbax raises errors of every kind on damaged files.
         reason = str(error).split("\n")[0][:200]
         raise InputError(

@@ -11,7 +11,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,6 +76,9 @@ class RunFolder:
             yield
         except BaseException:
             shutil.rmtree(self.path, ignore_errors=True)
+            with suppress(OSError):  # Folders made for this run alone; others are not empty.
+                self.path.parent.rmdir()
+                self.path.parent.parent.rmdir()
             raise
 
     def write_image(self, name: str, image: Any) -> Path:
@@ -107,6 +110,7 @@ def start(command: str, config: C, *, distances: Iterable[pj.Distance] = ()) -> 
         if name is None:
             raise InputError("--resume needs the --name of the run")
         return RunFolder(parent / name, command), _saved_config(parent / name, config)
+    checksums = weight_checksums(distances)  # Fails, if weights are missing, before the folder is.
     try:
         if name is None:
             name = _free_name(parent)
@@ -126,7 +130,7 @@ def start(command: str, config: C, *, distances: Iterable[pj.Distance] = ()) -> 
             "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "versions": _versions(),
             "devices": [device.device_kind for device in jax.devices()],
-            "weights": weight_checksums(distances),
+            "weights": checksums,
         },
     )
     return folder, config

@@ -1,0 +1,112 @@
+"""Commands, exit codes, and errors of one line that say what to do."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+import perceptual_jax as pj
+from experiments.__main__ import COMMANDS
+
+
+def test_help_lists_every_command(cli):
+    outcome = cli("--help")
+    assert outcome.code == 0
+    assert all(command in outcome.out for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_documents_its_options(cli, command):
+    outcome = cli(command, "--help")
+    assert outcome.code == 0
+    assert f"perceptual-jax {command}" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compair"], "did you mean 'compare'?"),
+        (["compare", "a.png", "missing.png"], "there is no file or folder missing.png"),
+        (["compare", "a.png", "a.png", "--distances", "lpips-alx"], "did you mean 'lpips-alex'?"),
+        (["compare", "a.png", "a.png", "--distances", "ssim(preset='wang')"], "wang2004"),
+        (["compare", "a.png", "a.png", "--distances", "l1(__import__('os'))"], "literal"),
+        (["compare", "a.png", "small.png"], "is 64x64 and"),
+        (["compare", "a.png", "a.png", "--csv", "no/such/folder.csv"], "cannot write"),
+        (["compare", "a.png", "folder"], "two images or two folders"),
+        (["compare", "empty", "empty"], "holds no images"),
+        (["compare", "broken.png", "a.png"], "cannot be read as an image"),
+        (["image-mean", "--data", "nowhere"], "there is no folder nowhere"),
+        (["image-mean", "--data", "folder"], "holds 1 images"),
+        (["image-mean", "--steps", "0"], "--steps must be at least 1"),
+        (["image-mean", "--preset", "quik"], "did you mean 'quick'?"),
+        (["image-mean", "--size", "16", "--distances", "alexnet"], "at least"),
+        (["image-mean", "--name", "../x"], "--name must be letters"),
+        (["image-mean", "--resume"], "--resume needs the --name"),
+        (["image-mean", "--resume", "--name", "never"], "there is no run"),
+        (["weights", "get", "vgg61"], "did you mean 'vgg16'?"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2_and_leaves_nothing(
+    cli, picture, tmp_path, arguments, message
+):
+    picture("a.png")
+    picture("small.png", size=(48, 48))
+    picture("folder/one.png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:500])
+    before = sorted(tmp_path.rglob("*"))
+    outcome = cli(*arguments)
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1
+    assert outcome.err.startswith("perceptual-jax: error: ")
+    assert message in outcome.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_missing_weights_give_the_command_that_gets_them(cli, picture, monkeypatch, tmp_path):
+    monkeypatch.setenv(pj.weights.CACHE_VARIABLE, str(tmp_path / "elsewhere"))
+    outcome = cli("compare", picture("a.png"), picture("b.png", seed=1))
+    assert outcome.code == 2
+    assert "perceptual-jax weights get alexnet" in outcome.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_weights_are_got_listed_and_verified(cli, monkeypatch, tmp_path):
+    monkeypatch.setenv(pj.weights.CACHE_VARIABLE, str(tmp_path / "cache"))
+    assert "vgg16" in cli("weights").out
+    assert cli("weights", "get", "alexnet").code == 0
+    outcome = cli("weights", "verify", "alexnet", "lpips-alex-v0.1")
+    assert outcome.code == 0
+    assert "alexnet: sound" in outcome.out
+    (tmp_path / "cache" / "weights" / "alexnet.safetensors").write_bytes(b"not weights")
+    outcome = cli("weights", "verify")
+    assert outcome.code == 2
+    assert "perceptual-jax weights get alexnet" in outcome.err
+
+
+def test_list_names_the_whole_catalogue(cli):
+    outcome = cli("list")
+    assert outcome.code == 0
+    assert all(name in outcome.out.split() for name in pj.names())
+
+
+def test_list_of_a_name_gives_its_options(cli):
+    outcome = cli("list", "vgg16")
+    assert outcome.code == 0
+    assert "metric='l1'" in outcome.out
+    assert cli("list", "vgg").code == 2
+
+
+@pytest.mark.multiprocess
+def test_help_is_immediate():
+    """Under a second, as the median of three starts of a new process."""
+    taken = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "experiments", "--help"], check=True, capture_output=True
+        )
+        taken.append(time.perf_counter() - begun)
+    assert sorted(taken)[1] < 1.0, json.dumps(taken)

@@ -1,0 +1,84 @@
+"""`perceptual-jax compare`: official values, folders by name, files written."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import perceptual_jax as pj
+
+GOLDENS = np.load(Path(__file__).parent.parent / "goldens" / "pairs64.npz")
+
+
+@pytest.fixture
+def golden_folders(tmp_path):
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+        for i, image in enumerate(GOLDENS[name]):
+            pj.images.write(tmp_path / name / f"{i}.png", image)
+    return tmp_path / "x", tmp_path / "y"
+
+
+def test_folders_give_the_official_values(cli, golden_folders, tmp_path):
+    """Files on disk to numbers on disk: LPIPS v0.1 and v0.0 as the official implementation."""
+    distances = ["lpips-alex", "lpips-alex(version='0.0')", "l2"]
+    outcome = cli(
+        "compare", *golden_folders, "--distances", *distances, "--name", "all", "--map",
+        "--csv", "values.csv", "--json", "values.json",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    values = json.loads((tmp_path / "values.json").read_text())
+    for distance, golden in zip(
+        distances, ("lpips_alex_v0.1", "lpips_alex_v0.0", "l2"), strict=True
+    ):
+        got = [values[str(i)][distance] for i in range(4)]
+        np.testing.assert_allclose(got, GOLDENS[golden], rtol=2e-5)
+    rows = list(csv.reader((tmp_path / "values.csv").read_text().splitlines()))
+    assert rows[0] == ["pair", *distances]
+    assert [row[0] for row in rows[1:]] == ["0", "1", "2", "3", "mean"]
+    run = tmp_path / "runs" / "compare" / "all"
+    assert (run / "report.html").exists()
+    assert pj.images.read(run / "0-lpips-alex.png").std() > 10
+    config = json.loads((run / "config.json").read_text())
+    assert config["weights"]["alexnet"] == pj.weights.entry("alexnet").sha256
+
+
+def test_images_without_a_partner_are_named(cli, golden_folders):
+    (golden_folders[1] / "3.png").rename(golden_folders[1] / "other.png")
+    outcome = cli("compare", *golden_folders, "--distances", "l1")
+    assert outcome.code == 2
+    assert "3 (only in" in outcome.err
+    assert "other (only in" in outcome.err
+
+
+def test_endings_may_differ(cli, picture):
+    picture("a/one.png")
+    picture("b/one.jpg")
+    outcome = cli("compare", "a", "b", "--distances", "l1")
+    assert outcome.code == 0, outcome.err
+
+
+def test_a_run_never_overwrites_another(cli, picture):
+    a, b = picture("a.png"), picture("b.png", seed=1)
+    assert cli("compare", a, b, "--distances", "l1", "--name", "one").code == 0
+    outcome = cli("compare", a, b, "--distances", "l1", "--name", "one")
+    assert outcome.code == 2
+    assert "choose another --name" in outcome.err
+
+
+def test_a_folder_that_fails_half_way_leaves_no_run(cli, golden_folders, tmp_path):
+    (golden_folders[0] / "2.png").write_bytes(b"broken")
+    outcome = cli("compare", *golden_folders, "--distances", "l1")
+    assert outcome.code == 2
+    assert not (tmp_path / "runs").exists()
+
+
+def test_transparent_images_need_a_background(cli, tmp_path):
+    from PIL import Image
+
+    Image.new("RGBA", (32, 32), (255, 0, 0, 100)).save(tmp_path / "clear.png")
+    arguments = ("compare", "clear.png", "clear.png", "--distances", "l2")
+    assert "transparent" in cli(*arguments).err
+    assert cli(*arguments, "--background", "255", "255", "255").code == 0

@@ -1,0 +1,177 @@
+"""`perceptual-jax image-mean`: what it finds, that it resumes exactly, and on any devices."""
+
+import dataclasses
+import json
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import perceptual_jax as pj
+from experiments import image_mean
+from experiments.common import loop
+from experiments.common.data import EMBEDDED, embedded_picture, image_sets, variations
+from experiments.image_mean import Config, mean_loss, run, starting_images
+
+TINY = Config(
+    distances=("l2", "alexnet-random(layers=('conv1',))"),
+    sets=2,
+    images_per_set=3,
+    size=32,
+    steps=6,
+    snapshot_every=2,
+)
+
+
+def test_l2_mean_is_the_mean(tmp_path):
+    """From grey, the minimiser of mean l2 is the pixel mean."""
+    config = dataclasses.replace(
+        TINY, distances=("l2",), start="gray", steps=400, snapshot_every=400, out=str(tmp_path)
+    )
+    found = run(config)["l2"].images
+    wanted = np.stack([images.mean(axis=0) for images in image_mean.targets_of(config).values()])
+    assert np.abs(found - wanted).max() < 0.01
+
+
+def test_every_loss_goes_down_and_is_logged(tmp_path):
+    means = run(dataclasses.replace(TINY, start="noise", out=str(tmp_path), name="a"))
+    for mean in means.values():
+        first, last = mean.metrics[0], mean.metrics[-1]
+        assert all(b < a for a, b in zip(first["loss"], last["loss"], strict=True))
+    lines = (tmp_path / "image-mean" / "a" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4, 6, 2, 4, 6]
+
+
+def test_batched_loss_is_each_set_alone(weights_store):
+    """Sets side by side give the loss and gradient of one at a time."""
+    distance = pj.make("lpips-alex")
+    params = distance.init(jax.random.key(0))
+    images = jax.random.uniform(jax.random.key(1), (2, 48, 48, 3))
+    targets = jax.random.uniform(jax.random.key(2), (2, 3, 48, 48, 3))
+    embedded = image_mean.embed_targets(distance, params, targets)
+    losses, pull = jax.vjp(lambda x: mean_loss(distance)((params, embedded), x), images)
+    (gradient,) = pull(jnp.ones(2))
+    for i in range(2):
+        alone, gradient_alone = jax.value_and_grad(
+            lambda x, i=i: distance(params, jnp.repeat(x, 3, axis=0), targets[i]).mean()
+        )(images[i : i + 1])
+        np.testing.assert_allclose(losses[i], alone, rtol=1e-5)
+        np.testing.assert_allclose(gradient[i], gradient_alone[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("redraw_every", [0, 3])
+def test_a_resumed_run_equals_an_unbroken_one(tmp_path, monkeypatch, redraw_every):
+    """Bit for bit, after a stop in the middle of the second distance."""
+    config = dataclasses.replace(TINY, redraw_every=redraw_every, out=str(tmp_path))
+    whole = run(dataclasses.replace(config, name="whole"))
+
+    steps_taken = 0
+    chunk = loop.chunk_length()
+
+    def stop_after_nine_steps():
+        nonlocal steps_taken
+        steps_taken += 1
+        if steps_taken == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return chunk
+
+    broken = dataclasses.replace(config, name="broken")
+    monkeypatch.setattr(image_mean, "chunk_length", stop_after_nine_steps)
+    with pytest.raises(loop.Interrupted, match="--name broken --resume"):
+        run(broken)
+    monkeypatch.undo()
+    resumed = run(dataclasses.replace(broken, resume=True))
+    for name, mean in whole.items():
+        np.testing.assert_array_equal(mean.images, resumed[name].images)
+        by_step = {line["step"]: line for line in resumed[name].metrics}
+        assert all(by_step[line["step"]] == line for line in mean.metrics)
+
+
+def test_chunks_of_steps_change_nothing(tmp_path, monkeypatch):
+    """Steps inside `lax.scan`, as on accelerators, equal steps one by one."""
+    one = run(dataclasses.replace(TINY, out=str(tmp_path), name="one"))
+    monkeypatch.setattr(image_mean, "chunk_length", lambda: 4)
+    four = run(dataclasses.replace(TINY, out=str(tmp_path), name="four"))
+    for name, mean in one.items():
+        # Other compiled code rounds otherwise, and Adam's division by the gradient's own size
+        # makes of that up to 1e-6 in six steps of 0.01.
+        np.testing.assert_allclose(mean.images, four[name].images, atol=1e-5)
+
+
+def test_one_device_equals_many(tmp_path, monkeypatch):
+    """Sets spread over two of the eight fake devices."""
+    assert jax.device_count() == 8
+    many = run(dataclasses.replace(TINY, out=str(tmp_path), name="many"))
+    monkeypatch.setattr(image_mean, "shard_leading", lambda tree, count: tree)
+    one = run(dataclasses.replace(TINY, out=str(tmp_path), name="one"))
+    for name, mean in one.items():
+        np.testing.assert_allclose(mean.images, many[name].images, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["mean", "gray", "zeros", "blur", "noise", "split"])
+def test_starts(kind):
+    targets = np.random.default_rng(0).random((2, 3, 32, 32, 3), dtype=np.float32)
+    images = starting_images(kind, targets, jax.random.key(0))
+    assert images.shape == (2, 32, 32, 3)
+    assert images.min() >= 0
+    assert images.max() <= 1
+    if kind == "split":
+        np.testing.assert_array_equal(images[:, :, :16], targets[:, 0, :, :16])
+        np.testing.assert_array_equal(images[:, :, 16:], targets[:, 1, :, 16:])
+    if kind == "blur":
+        assert images.std() < targets.mean(axis=1).std() / 4
+
+
+def test_a_damaged_checkpoint_is_said(tmp_path):
+    config = dataclasses.replace(TINY, out=str(tmp_path), name="a")
+    run(config)
+    for file in (tmp_path / "image-mean" / "a" / "checkpoints" / "l2" / "6").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with pytest.raises(pj.InputError, match="cannot be read"):
+        run(dataclasses.replace(config, resume=True))
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_embedded_pictures_are_square_colour_photographs(name):
+    picture = embedded_picture(name)
+    assert picture.shape[0] == picture.shape[1] >= 128
+    assert picture.std() > 20
+
+
+def test_variations_are_near_and_not_equal():
+    views = variations(embedded_picture("coffee"), 3, 64, shift=3, warp=1.5, seed=0)
+    assert views.shape == (3, 64, 64, 3)
+    differences = np.abs(views[0] - views[1:]).mean(axis=(1, 2, 3))
+    assert (differences > 0.01).all()
+    assert (differences < 0.2).all()
+    still = variations(embedded_picture("coffee"), 2, 64, shift=0, warp=0, seed=0)
+    np.testing.assert_allclose(still[0], still[1], atol=1e-6)
+
+
+def test_folders_of_folders_are_sets(tmp_path, picture):
+    for name in ("cats", "dogs"):
+        for i in range(3):
+            picture(f"data/{name}/{i}.png", seed=i, size=(40, 50))
+    sets = image_sets(
+        str(tmp_path / "data"), sets=5, images_per_set=2, size=32, shift=0, warp=0, seed=0
+    )
+    assert {name: images.shape for name, images in sets.items()} == {
+        "cats": (2, 32, 32, 3),
+        "dogs": (2, 32, 32, 3),
+    }
+
+
+@pytest.mark.slow
+def test_perceptual_means_are_sharp_and_the_l2_mean_is_not(weights_store, tmp_path):
+    """VGG and LPIPS means have at least 1.5 times the gradient energy of the l2 mean."""
+    config = Config(
+        distances=("l2", "vgg16", "lpips-vgg"), sets=1, size=64, steps=60, out=str(tmp_path)
+    )
+    means = run(config)
+    blurry = means["l2"].sharpness[0]
+    assert means["vgg16"].sharpness[0] > 1.5 * blurry
+    assert means["lpips-vgg"].sharpness[0] > 1.5 * blurry

@@ -1,0 +1,83 @@
+"""Reports: self-contained, escaped, and sound in a real browser."""
+
+import re
+import subprocess
+
+import numpy as np
+import pytest
+
+from experiments.common.report import Report
+
+HOSTILE = "\"><script>document.title='owned'</script>'&"
+
+
+def hostile_report(path):
+    report = Report(HOSTILE, HOSTILE)
+    report.heading(HOSTILE)
+    report.text(HOSTILE)
+    report.pictures({HOSTILE: [(np.zeros((4, 4, 3)), HOSTILE)]})
+    report.table([HOSTILE], [[HOSTILE]])
+    report.code(HOSTILE)
+    report.link(HOSTILE, HOSTILE)
+    report.write(path)
+    return path.read_text()
+
+
+def test_all_text_is_escaped(tmp_path):
+    page = hostile_report(tmp_path / "report.html")
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") >= 10
+
+
+def test_a_page_needs_nothing_but_itself(tmp_path):
+    page = hostile_report(tmp_path / "report.html")
+    assert all(source.startswith("data:") for source in re.findall(r'src="([^"]*)"', page))
+    assert not re.search(r"https?://", page)
+
+
+def chromium(*arguments):
+    return subprocess.run(
+        [
+            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--disable-quic", *arguments,
+        ],
+        check=True, capture_output=True, text=True, timeout=120,
+    ).stdout  # fmt: skip
+
+
+@pytest.mark.browser
+def test_a_browser_runs_nothing_hostile(tmp_path):
+    hostile_report(tmp_path / "report.html")
+    page = chromium(
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--dump-dom",
+        (tmp_path / "report.html").as_uri(),
+    )
+    title = re.search(r"<title>(.*?)</title>", page).group(1)
+    assert "script" in title  # shown as text
+    assert title != "owned"
+    assert "<h2>" in page
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_the_demo_s_report_opens_with_its_pictures(cli, tmp_path):
+    """The demo at a small size, rendered: its grid is there, in colour."""
+    import perceptual_jax as pj
+
+    outcome = cli(
+        "demo", "--size", "64", "--steps", "5", "--distances", "l2", "lpips-alex", "--name", "d"
+    )
+    assert outcome.code == 0, outcome.err
+    page = tmp_path / "runs" / "demo" / "d" / "report.html"
+    picture = tmp_path / "page.png"
+    chromium(
+        f"--user-data-dir={tmp_path / 'profile'}",
+        f"--screenshot={picture}",
+        "--window-size=1200,1000",
+        page.as_uri(),
+    )
+    shown = pj.images.read(picture).astype(float)
+    colourful = np.abs(shown[..., 0] - shown[..., 2]) > 40
+    assert colourful.mean() > 0.05
