@@ -67,9 +67,10 @@ class Report:
                 for image, caption in row
             ]
             cells += ["<div></div>"] * (columns - len(row))
+        tracks = f"minmax(4rem, auto) repeat({columns}, minmax(6.5rem, 14rem))"
         self._parts.append(
-            '<div class="scroll"><div class="pictures" style="grid-template-columns: minmax(4rem, auto)'
-            f' repeat({columns}, minmax(6.5rem, 14rem))">{"".join(cells)}</div></div>'
+            f'<div class="scroll"><div class="pictures" style="grid-template-columns: {tracks}">'
+            f"{''.join(cells)}</div></div>"
         )
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
