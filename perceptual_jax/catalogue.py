@@ -151,8 +151,8 @@ def make(spec: str, **options: Any) -> Distance:
                 f"{name} has no option {option!r}{nearest(option, known)}; "
                 f"it has: {', '.join(known)}"
             )
-    canonical = {option: _canonical(value) for option, value in given.items()}
-    changed = {o: v for o, v in sorted(canonical.items()) if v != _canonical(known[o])}
+    canonical = {option: _canonical(value, known[option]) for option, value in given.items()}
+    changed = {o: v for o, v in sorted(canonical.items()) if v != known[o]}
     arguments = ", ".join(f"{option}={value!r}" for option, value in changed.items())
     full_name = f"{name}({arguments})" if changed else name
     try:
@@ -202,14 +202,17 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     return name.strip(), options
 
 
-def _canonical(value: Any) -> Any:
-    """The literal that stands for an option's value in a name."""
+def _canonical(value: Any, default: Any = None) -> Any:
+    """The literal that stands for an option's value in a name; floats where the default is one."""
     if isinstance(value, np.generic):
-        return value.item()
+        value = value.item()
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
     if isinstance(value, jax.lax.Precision):
         return value.name.lower()
     if isinstance(value, (list, tuple)):
-        return tuple(_canonical(item) for item in value)
+        alike = default if isinstance(default, tuple) and len(default) == len(value) else value
+        return tuple(_canonical(item, like) for item, like in zip(value, alike, strict=True))
     if isinstance(value, Mapping):
         return {key: _canonical(item) for key, item in value.items()}
     if isinstance(value, (np.dtype, type)):

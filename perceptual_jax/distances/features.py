@@ -169,7 +169,8 @@ def features(
         filter of the first layer without its mean.
       preprocess: "imagenet" feeds images normalised as in training; "signed" feeds [-1, 1].
       gram_normalization: a key of `GRAM_NORMALIZATIONS`.
-      name: the canonical spec; random draws depend on it and on the key alone.
+      name: the canonical spec, under which random weights stand in params; the draws themselves
+        depend on the key and the backbone alone.
       value_range: (low, high) of float images.
       dtype: the dtype to compute in; by default that of the images.
       precision: of the products, "highest", "high" or "default".
@@ -213,8 +214,9 @@ def features(
     def init(key: Key) -> Params:
         if weights == "imagenet":
             return pretrained(backbone)(key)
-        # Folding the name in makes the draws of different specs independent under one key.
-        own_key = jax.random.fold_in(key, zlib.crc32(name.encode()))
+        # One key gives one network per backbone, whatever the metric, the layers or the value
+        # range: variants differ by what their options say and by nothing else.
+        own_key = jax.random.fold_in(key, zlib.crc32(backbone.encode()))
         zero_mean_first = weights == "random-zero-mean"
         return {name: network.random_params(own_key, zero_mean_first=zero_mean_first)}
 
