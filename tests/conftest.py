@@ -1,4 +1,4 @@
-"""What all tests share: eight fake devices, strict JAX, and a weight store of their own."""
+"""What all tests share: eight fake devices, strict JAX, checked shapes, a weight store."""
 
 import os
 
@@ -6,7 +6,12 @@ import os
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
 import jax
+import jaxtyping
 import pytest
+
+# Shapes in the annotations of the library's inner functions hold, or the call fails.
+_CHECKED = [f"perceptual_jax.{part}" for part in ("ops", "backbones", "distance", "statistics")]
+jaxtyping.install_import_hook(_CHECKED, "beartype.beartype")
 
 import conversion
 from perceptual_jax import weights
