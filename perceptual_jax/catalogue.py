@@ -151,18 +151,16 @@ def make(spec: str, **options: Any) -> Distance:
                 f"{name} has no option {option!r}{nearest(option, known)}; "
                 f"it has: {', '.join(known)}"
             )
-    canonical = {option: _canonical(value, known[option]) for option, value in given.items()}
-    changed = {o: v for o, v in sorted(canonical.items()) if v != known[o]}
-    arguments = ", ".join(f"{option}={value!r}" for option, value in changed.items())
-    full_name = f"{name}({arguments})" if changed else name
     try:
+        canonical = {option: _canonical(value, known[option]) for option, value in given.items()}
+        changed = {o: v for o, v in sorted(canonical.items()) if v != known[o]}
+        arguments = ", ".join(f"{option}={value!r}" for option, value in changed.items())
+        full_name = f"{name}({arguments})" if changed else name
         return line.factory(name=full_name, **line.fixed, **canonical)
     except InputError:
         raise
-    except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{full_name}: an option has a value of the wrong kind: {error}"
-        ) from error
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InputError(f"{name}: an option has a value of the wrong kind: {error}") from error
 
 
 _LONGEST_SPEC = 2000
@@ -195,6 +193,8 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
         for keyword in call.keywords:
             if keyword.arg is None:
                 raise ValueError("no ** in a spec")
+            if keyword.arg in options:
+                raise ValueError(f"{keyword.arg} is given twice")
             options[keyword.arg] = ast.literal_eval(keyword.value)
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)

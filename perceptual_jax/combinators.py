@@ -77,23 +77,19 @@ def on_laplacian_pyramid(
       weights: levels + 1 numbers, finest first; by default 1 each.
       sigma: standard deviation of the Gaussian, in pixels.
       kernel_size: its side, in pixels.
-      kernel: a kernel [k, l] to blur with instead, odd sides.
+      kernel: a kernel to blur with instead, [k] for rows and columns or [k, l], odd sides.
       value_range: (low, high) of float images.
 
     Raises:
-      InputError: as `on_gaussian_pyramid`; for a kernel that is not 2-D with odd sides.
+      InputError: as `on_gaussian_pyramid`; for a kernel of even sides.
 
     References:
       P. J. Burt, E. H. Adelson, "The Laplacian Pyramid as a Compact Image Code", 1983.
     """
     weights = _level_weights(levels, weights, levels + 1)
-    if kernel is None:
-        line = gaussian_kernel(kernel_size, sigma)
-        kernel = np.outer(line, line)
-    kernel = np.asarray(kernel, np.float64)
-    if kernel.ndim != 2 or any(side % 2 == 0 for side in kernel.shape):
-        raise InputError(f"kernel must be [k, l] with odd sides; got shape {kernel.shape}")
-    blur = kernel
+    blur = gaussian_kernel(kernel_size, sigma) if kernel is None else np.asarray(kernel, np.float64)
+    if blur.ndim not in (1, 2) or any(side % 2 == 0 for side in blur.shape):
+        raise InputError(f"kernel must be [k] or [k, l] with odd sides; got shape {blur.shape}")
     middle = sum(as_value_range(value_range)) / 2
     prepare = _in_own_range("on_laplacian_pyramid", value_range, 2**levels)
 

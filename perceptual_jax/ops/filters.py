@@ -1,11 +1,8 @@
-"""Small fixed filters applied to every channel alike: blurs and 2x2 means.
-
-Each is a sum of shifted images, which XLA fuses into one pass; a depthwise convolution
-computes the same and is slower on CPU.
-"""
+"""Small fixed filters applied to every channel alike: blurs and 2x2 means."""
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -28,23 +25,42 @@ def gaussian_kernel(size: int, sigma: float) -> np.ndarray:
     return kernel / kernel.sum()
 
 
+_BLOCK = 128
+"""Outputs per product: the band matrix of a longer line would be mostly zeros."""
+
+
 def _filter_axis(images: Array, kernel: np.ndarray, axis: int) -> Array:
-    length = images.shape[axis] - len(kernel) + 1
-    index = [slice(None)] * images.ndim
-    total = jnp.zeros((), images.dtype)
-    for offset, weight in enumerate(kernel):
-        index[axis] = slice(offset, offset + length)
-        total = total + images[tuple(index)] * float(weight)
-    return total
+    outputs = images.shape[axis] - len(kernel) + 1
+    blocks = []
+    for start in range(0, outputs, _BLOCK):
+        length = min(_BLOCK, outputs - start)
+        seen = length + len(kernel) - 1
+        band = np.zeros((length, seen))
+        for offset, weight in enumerate(kernel):
+            band[np.arange(length), np.arange(length) + offset] = weight
+        blocks.append(
+            jnp.einsum(
+                "oi,nixc->noxc" if axis == 1 else "oi,nxic->nxoc",
+                jnp.asarray(band, images.dtype),
+                jax.lax.slice_in_dim(images, start, start + seen, axis=axis),
+                precision=jax.lax.Precision.HIGHEST,
+            )
+        )
+    return blocks[0] if len(blocks) == 1 else jnp.concatenate(blocks, axis=axis)
 
 
 def filter_separable(images: Float[Array, "n h w c"], kernel: np.ndarray) -> Array:
-    """Filters rows and columns with a kernel [k]; only whole windows: [n, h-k+1, w-k+1, c]."""
+    """Filters rows and columns with a kernel [k]; only whole windows: [n, h-k+1, w-k+1, c].
+
+    As products with band matrices. SSIM's loss and gradient on 24 x 128 x 128 take 34 ms so on
+    CPU, 930 ms as sums of shifted images (XLA fuses the two passes and computes the first one
+    eleven times), 650 ms as depthwise convolutions; on 1 x 1024 x 1024, 500, 1590 and more.
+    """
     return _filter_axis(_filter_axis(images, kernel, 1), kernel, 2)
 
 
 def filter_valid(images: Float[Array, "n h w c"], kernel: np.ndarray) -> Array:
-    """Filters with a kernel [k, l]; only whole windows: [n, h-k+1, w-l+1, c]."""
+    """Filters with any kernel [k, l]; only whole windows: [n, h-k+1, w-l+1, c]."""
     rows, columns = kernel.shape
     height, width = images.shape[1] - rows + 1, images.shape[2] - columns + 1
     total = jnp.zeros((), images.dtype)

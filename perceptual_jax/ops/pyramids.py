@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from perceptual_jax._typing import Array, Float
-from perceptual_jax.ops.filters import filter_valid, mean_2x2, pad_replicate
+from perceptual_jax.ops.filters import filter_separable, filter_valid, mean_2x2, pad_replicate
 
 __all__ = ["gaussian_pyramid", "laplacian_pyramid"]
 
@@ -24,12 +24,13 @@ def laplacian_pyramid(
     """`levels` band-pass images, finest first, then the low-pass rest: levels + 1 arrays.
 
     Each band is the image less its blur (replicated border); the next image is the 2x2 mean
-    of the blurred one.
+    of the blurred one. A kernel [k] blurs rows and columns, a kernel [k, l] as it is.
     """
+    blur = filter_separable if kernel.ndim == 1 else filter_valid
     pyramid = []
     for _ in range(levels):
-        padded = pad_replicate(images, kernel.shape[0] // 2, kernel.shape[1] // 2)
-        blurred = filter_valid(padded, kernel)
+        padded = pad_replicate(images, kernel.shape[0] // 2, kernel.shape[-1] // 2)
+        blurred = blur(padded, kernel)
         pyramid.append(images - blurred)
         images = mean_2x2(blurred)
     return [*pyramid, images]

@@ -37,7 +37,7 @@ def as_value_range(value_range: ValueRange) -> tuple[float, float]:
     """Returns (low, high) as floats; raises `InputError` unless both are finite and low < high."""
     try:
         low, high = (float(bound) for bound in value_range)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"value_range must be two numbers; got {value_range!r}") from None
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise InputError(f"value_range must be finite and increasing; got {value_range!r}")
