@@ -6,6 +6,7 @@ imported only when it is called, so that `--help` is immediate.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
 from collections.abc import Sequence
@@ -80,7 +81,7 @@ def _run(command: str, module: ModuleType, arguments: list[str]) -> int:
     return 0
 
 
-def _parse(command: str, module: ModuleType, arguments: list[str]) -> object:
+def _parse(command: str, module: ModuleType, arguments: Sequence[str]) -> object:
     """The command's configuration: its preset's, with what the arguments change."""
     import tyro
 
@@ -88,10 +89,13 @@ def _parse(command: str, module: ModuleType, arguments: list[str]) -> object:
 
     presets = module.PRESETS
     name = "default"
-    if len(presets) > 1 and "--preset" in arguments:
-        at = arguments.index("--preset")
-        name = choice("--preset", (arguments[at + 1 :] or [""])[0], presets)
-        arguments = arguments[:at] + arguments[at + 2 :]
+    if len(presets) > 1:
+        parser = argparse.ArgumentParser(
+            prog=f"perceptual-jax {command}", add_help=False, allow_abbrev=False
+        )
+        parser.add_argument("--preset", default=name)
+        known, arguments = parser.parse_known_args(arguments)
+        name = choice("--preset", known.preset, presets)
     description = (module.__doc__ or "").strip()
     if len(presets) > 1:
         description += f"\n\n--preset {{{','.join(presets)}}} changes the defaults shown."

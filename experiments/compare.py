@@ -129,8 +129,9 @@ def _compare(
             results[name] = {d.name: float(values[d.name][0]) for d in distances}
             folder.log(pair=name, **results[name])
             pictures = [(x, path_x.name), (y, path_y.name)]
-            for distance, values_at in draw(params, x[None], y[None]).items():
-                picture = heat(np.asarray(values_at))
+            drawn = draw(params, x[None], y[None])
+            for distance in (d.name for d in with_maps):
+                picture = heat(np.asarray(drawn[distance]))
                 folder.write_image(f"{file_name(name)}-{file_name(distance)}.png", picture)
                 pictures.append((picture, f"{distance} · {results[name][distance]:.4g}"))
             if len(results) <= _PICTURED:
