@@ -1,8 +1,9 @@
 """Reads NumPy arrays from pickles, and nothing else.
 
 A pickle is a program that can call anything. This reader does not run it: it interprets the
-few opcodes that nested dicts, lists and tuples of arrays are made of, and knows three globals,
-which it rebuilds arrays from by itself. Any other opcode or global is refused by name.
+few opcodes that nested dicts, lists and tuples of arrays are made of, and knows the globals that
+NumPy writes, which it rebuilds arrays from by itself. Any other opcode or global is refused by
+name.
 """
 
 from __future__ import annotations
@@ -67,24 +68,35 @@ def _set_dtype(dtype: _Dtype, state: Any) -> None:
 
 def _set_array(array: _Array, state: Any) -> None:
     _version, shape, dtype, fortran, data = state
+    array.value = _shaped(data, dtype, shape, "F" if fortran else "C")
+
+
+def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
+    return _Array(_shaped(data, dtype, shape, order))
+
+
+def _shaped(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     if not (
         isinstance(shape, tuple)
         and all(type(side) is int and side >= 0 for side in shape)
         and isinstance(dtype, _Dtype)
         and isinstance(data, bytes)
+        and order in ("C", "F")
     ):
-        raise PickleError("an array whose state is not (shape, dtype, order, bytes)")
+        raise PickleError("an array that is not made of (shape, dtype, order, bytes)")
     resolved = np.dtype(dtype.order.replace("|", "=") + dtype.name)
     if math.prod(shape) * resolved.itemsize != len(data):
         raise PickleError(f"an array of shape {shape} with {len(data)} bytes of data")
-    flat = np.frombuffer(data, resolved)
-    array.value = flat.reshape(shape, order="F" if fortran else "C")
+    return np.frombuffer(data, resolved).reshape(shape, order=order)
 
 
 _GLOBALS: Mapping[str, _Global] = {
     # NumPy 2 writes numpy._core where NumPy 1 wrote numpy.core.
     "numpy.core.multiarray _reconstruct": _Global(lambda *_: _Array()),
     "numpy._core.multiarray _reconstruct": _Global(lambda *_: _Array()),
+    # What protocol 5 calls instead.
+    "numpy.core.numeric _frombuffer": _Global(_from_buffer),
+    "numpy._core.numeric _frombuffer": _Global(_from_buffer),
     "numpy ndarray": _Global(lambda *_: _Array()),
     "numpy dtype": _Global(_make_dtype),
 }
@@ -159,6 +171,8 @@ def _interpret(data: bytes) -> Any:
         name = opcode.name
         if name in _LITERALS:
             stack.append(argument)
+        elif name == "BYTEARRAY8":
+            stack.append(bytes(argument))
         elif name in _CONSTANTS:
             stack.append(_CONSTANTS[name])
         elif name in _EMPTY:

@@ -9,8 +9,10 @@ import jax
 import jaxtyping
 import pytest
 
-# Shapes in the annotations of the library's inner functions hold, or the call fails.
-_CHECKED = [f"perceptual_jax.{part}" for part in ("ops", "backbones", "distance", "statistics")]
+# Shapes in the annotations of the library's inner functions hold, or the call fails. Modules that
+# users call directly answer for their arguments themselves.
+_INNER = ("convolution", "copies", "filters", "pooling", "pyramids", "safe", "windows")
+_CHECKED = ["perceptual_jax.backbones", *(f"perceptual_jax.ops.{module}" for module in _INNER)]
 jaxtyping.install_import_hook(_CHECKED, "beartype.beartype")
 
 import conversion

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
+import numpy as np
 
 from perceptual_jax._typing import Array
 
@@ -17,8 +17,8 @@ def window_counts(height: int, width: int, size: int, stride: int) -> tuple[int,
 def extract_windows(images: Array, size: int, stride: int) -> Array:
     """Cuts [n, h, w, c] into [n, k, size, size, c], windows in row-major order."""
     down, across = window_counts(images.shape[1], images.shape[2], size, stride)
-    rows = jnp.arange(down)[:, None] * stride + jnp.arange(size)
-    columns = jnp.arange(across)[:, None] * stride + jnp.arange(size)
+    rows = np.arange(down)[:, None] * stride + np.arange(size)
+    columns = np.arange(across)[:, None] * stride + np.arange(size)
     # [n, down, 1, size, 1, c] indices against [across, 1, size]: one gather.
     windows = images[:, rows[:, None, :, None], columns[None, :, None, :]]
     return windows.reshape(images.shape[0], down * across, size, size, images.shape[3])

@@ -1,0 +1,140 @@
+"""Specs: a name or a call of literals; anything else is one `InputError`, and nothing runs."""
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import perceptual_jax as pj
+from perceptual_jax import catalogue
+
+
+@pytest.mark.parametrize("name", pj.names())
+def test_a_plain_name_is_canonical(name):
+    assert pj.make(name).name == name
+    assert catalogue.entry(name).description
+
+
+@pytest.mark.parametrize(
+    ("spec", "canonical"),
+    [
+        ("  l1 ", "l1"),
+        ("l1()", "l1"),
+        ("gradient(gray=False)", "gradient"),
+        ("gradient( gray = True , )", "gradient(gray=True)"),
+        ("l1(value_range=[-1, 1])", "l1(value_range=(-1.0, 1.0))"),
+        ("l1(value_range=(0, 1))", "l1"),
+        (
+            "vgg16(metric='l2', layers=['relu1_2'])",
+            "vgg16(layers=('relu1_2',), metric='l2')",
+        ),
+    ],
+)
+def test_specs_become_canonical(spec, canonical):
+    """Options in alphabetical order, defaults left out, lists as tuples; stable once there."""
+    assert pj.make(spec).name == canonical
+    assert pj.make(canonical).name == canonical
+
+
+def test_keywords_are_the_spec():
+    """Also as the objects that the literals stand for."""
+    made = pj.make("lpips-alex", dtype=jax.numpy.bfloat16, precision=jax.lax.Precision.HIGH)
+    assert made.name == "lpips-alex(dtype='bfloat16', precision='high')"
+    assert pj.make("charbonnier", eps=np.float64(0.5)).name == "charbonnier(eps=0.5)"
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "message"),
+    [
+        ("lpips-vg", {}, "did you mean 'lpips-vgg'"),
+        ("", {}, "there is no distance ''"),
+        ("gradient(grey=True)", {}, "no option 'grey', did you mean 'gray'"),
+        ("l1", {"name": "x"}, "no option 'name'"),
+        ("vgg16(backbone='alexnet')", {}, "no option 'backbone'"),
+        ("gradient(gray=True)", {"gray": True}, "given both"),
+        ("vgg16(metric='l3')", {}, "must be one of"),
+        ("vgg16(layers=('conv9_9',))", {}, "conv9_9"),
+        ("vgg16(layers=())", {}, "at least one layer"),
+        ("vgg16(layers=('pixels', 'pixels'))", {}, "must not repeat"),
+        ("vgg16(layers={'pixels': 'a'})", {}, "must be a number"),
+        ("vgg16(layers=3)", {}, "wrong kind"),
+        ("charbonnier(eps=0)", {}, "eps must be positive"),
+        ("charbonnier(eps='a')", {}, "wrong kind"),
+        ("l1(value_range=(1, 0))", {}, "increasing"),
+        ("l1(value_range=(0, 1e999))", {}, "finite"),
+        ("l1(value_range=1)", {}, "two numbers"),
+        ("l1(dtype='int32')", {}, "floating dtype"),
+        ("l1(dtype='complicated')", {}, "floating dtype"),
+        ("lpips-alex(precision='best')", {}, "must be one of"),
+        (None, {}, "named by a string; got NoneType"),
+        (b"l1", {}, "named by a string; got bytes"),
+    ],
+)
+def test_what_is_wrong_is_named(spec, options, message):
+    with pytest.raises(pj.InputError, match=message):
+        pj.make(spec, **options)
+
+
+HOSTILE = [
+    "l1(eps=__import__('os').system('true'))",
+    "l1(value_range=print)",
+    "l1(value_range=(0, one))",
+    "l1(value_range=[v for v in (0, 1)])",
+    "l1(value_range=lambda: 0)",
+    "l1(value_range=f'{1}')",
+    "l1(value_range=2**10**10)",
+    "l1(**{'dtype': None})",
+    "l1(*(1,))",
+    "l1(1)",
+    "l1(dtype=None, dtype=None)",
+    "l1(dtype=None))",
+    "l1(",
+    "l1)",
+    "l1()()",
+    "l1().__class__",
+    "l1(); import os",
+    "l1(dtype=None) or 1",
+    "l1(\0)",
+    "l1(dtype='\ud800')",
+    "__import__('os')",
+    "l1(dtype=" + "(" * 500 + ")" * 500 + ")",
+    "l1(dtype=" + "-" * 1500 + "1)",
+    "l1(dtype=" + "9" * 10**6 + ")",
+    "x" * 10**6,
+    "vgg16(layers={[]: 1})",
+]
+
+
+@pytest.mark.parametrize("spec", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_specs_are_refused(spec):
+    with pytest.raises(pj.InputError):
+        pj.make(spec)
+
+
+LITERALS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
+    max_leaves=5,
+)
+OPTIONS = sorted({option for name in pj.names() for option in catalogue.entry(name).options})
+
+
+@given(st.sampled_from(pj.names()), st.sampled_from(OPTIONS), LITERALS)
+@example("l1", "value_range", (0, 10**400))
+def test_any_value_is_accepted_or_refused(name, option, value):
+    """An option of any value: a distance, or an `InputError`."""
+    try:
+        made = pj.make(name, **{option: value})
+    except pj.InputError:
+        return
+    assert made.name.startswith(name)
+
+
+@given(st.text(alphabet="l1vg6()=,'\"[]{}*:._-+ \n\\0abe", max_size=60))
+def test_any_text_is_accepted_or_refused(text):
+    for spec in (text, f"l1({text})", f"l1(value_range={text})"):
+        try:
+            pj.make(spec)
+        except pj.InputError:
+            continue
