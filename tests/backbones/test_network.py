@@ -1,0 +1,77 @@
+"""Layer tables and what is read from them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from perceptual_jax import InputError
+from perceptual_jax.backbones import BACKBONES
+
+every_layer = pytest.mark.parametrize(
+    ("backbone", "layer"),
+    [(network, layer) for network in BACKBONES.values() for layer in network.layer_names],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+
+
+def shape_of(network, layer, side):
+    params = jax.eval_shape(network.random_params, jax.random.key(0))
+    images = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
+    return jax.eval_shape(
+        lambda p, i: network.features(p, i, (layer,))[layer], params, images
+    ).shape
+
+
+@every_layer
+def test_smallest_input_is_minimal(backbone, layer):
+    """At that side the layer has an output, at one pixel less it has none."""
+    side = backbone.smallest_input((layer,))
+    assert min(shape_of(backbone, layer, side)) >= 1
+    if side == 1:
+        return
+    try:
+        shape = shape_of(backbone, layer, side - 1)
+    except (TypeError, ValueError):
+        return
+    assert min(shape) < 1
+
+
+@pytest.mark.parametrize("network", BACKBONES.values(), ids=BACKBONES)
+def test_random_draws_are_kaiming(network):
+    """Variance 2 / fan-in in every layer, zero biases."""
+    params = network.random_params(jax.random.key(0))
+    for layer in network.convolutions:
+        kernel, bias = params[layer.name]["kernel"], params[layer.name]["bias"]
+        assert kernel.shape == layer.kernel_shape
+        variance = 2 / (layer.size**2 * layer.inputs)
+        np.testing.assert_allclose(kernel.var(), variance, rtol=4 * np.sqrt(2 / kernel.size))
+        np.testing.assert_array_equal(bias, 0)
+
+
+@pytest.mark.parametrize("network", BACKBONES.values(), ids=BACKBONES)
+def test_zero_mean_is_of_the_first_layer(network):
+    """Its filters lose their spatial mean per input channel; the other layers stay."""
+    plain = network.random_params(jax.random.key(0))
+    centred = network.random_params(jax.random.key(0), zero_mean_first=True)
+    first, *others = (layer.name for layer in network.convolutions)
+    np.testing.assert_allclose(centred[first]["kernel"].mean(axis=(0, 1)), 0, atol=1e-7)
+    wanted = plain[first]["kernel"] - plain[first]["kernel"].mean(axis=(0, 1), keepdims=True)
+    np.testing.assert_allclose(centred[first]["kernel"], wanted, atol=1e-7)
+    for layer in others:
+        np.testing.assert_array_equal(centred[layer]["kernel"], plain[layer]["kernel"])
+
+
+@pytest.mark.parametrize("network", BACKBONES.values(), ids=BACKBONES)
+def test_nothing_deeper_than_asked_is_computed(network):
+    """Params of later layers are not even looked at."""
+    first = network.convolutions[0]
+    params = {first.name: network.random_params(jax.random.key(0))[first.name]}
+    found = network.features(params, jnp.ones((1, 16, 16, 3)), ("pixels", first.name))
+    assert list(found) == ["pixels", first.name]
+
+
+@pytest.mark.parametrize("layers", [(), ("conv9_9",), ("pixels", "pixels")])
+def test_wrong_layers(layers):
+    with pytest.raises(InputError, match="vgg16"):
+        BACKBONES["vgg16"].checked_layers(layers)
