@@ -7,6 +7,7 @@ the one made.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from perceptual_jax.errors import InputError, choice
 from perceptual_jax.ops.filters import gaussian_kernel
 from perceptual_jax.ops.pyramids import gaussian_pyramid, laplacian_pyramid
 from perceptual_jax.ops.value_range import as_value_range, mapper
-from perceptual_jax.ops.windows import extract_windows
+from perceptual_jax.ops.windows import extract_windows, window_counts
 
 __all__ = ["on_gaussian_pyramid", "on_laplacian_pyramid", "on_resized", "on_windows"]
 
@@ -114,14 +115,19 @@ def on_windows(
     prepare = _in_own_range("on_windows", value_range, size)
 
     def embed(params: Params, images: ImageLike) -> Embedding:
-        windows = extract_windows(prepare(images), size, stride)
+        images = prepare(images)
+        windows = extract_windows(images, size, stride)
         n, count = windows.shape[:2]
         inner = distance.embed(params, windows.reshape(n * count, *windows.shape[2:]))
-        return jax.tree.map(lambda leaf: leaf.reshape(n, count, *leaf.shape[1:]), inner)
+        # Down and across apart, so that only images of one size match.
+        counts = window_counts(images.shape[1], images.shape[2], size, stride)
+        return jax.tree.map(lambda leaf: leaf.reshape(n, *counts, *leaf.shape[1:]), inner)
 
     def terms(params: Params, ex: Embedding, ey: Embedding) -> Terms:
-        compare = jax.vmap(lambda a, b: distance.compare(params, a, b), in_axes=(1, 1), out_axes=1)
-        return {"windows": compare(ex, ey).mean(axis=1)}
+        compare: Callable[..., Array] = partial(distance.compare, params)
+        for _ in range(2):
+            compare = jax.vmap(compare, in_axes=(1, 1), out_axes=1)
+        return {"windows": compare(ex, ey).mean(axis=(1, 2))}
 
     name = f"on_windows({distance.name}, {size}, {stride})"
     return distance_from_terms(name, embed, terms, init=distance.init)

@@ -1,0 +1,125 @@
+"""The one table of what the laws are checked on; a new distance joins by adding one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import perceptual_jax as pj
+from perceptual_jax.distance import Distance
+
+__all__ = ["CASES", "SHALLOW", "Case"]
+
+
+class Case(NamedTuple):
+    """What is promised of one distance.
+
+    Attributes:
+      label: a catalogue spec, or words for a combination.
+      make: `make(**options)`, options `value_range` and, where `bfloat16` is a number, `dtype`.
+      smallest: the side of the smallest square image.
+      zero: whether identical images are at distance 0.
+      symmetric: whether d(x, y) = d(y, x).
+      maps: whether it says where images differ.
+      colour: whether it takes images of three channels only.
+      any_sizes: whether x and y may differ in size.
+      bfloat16: bound of the relative error with dtype="bfloat16"; None where there is no such
+        option. Bounds are twice the error measured on the pairs of `test_laws`, or more.
+      rounding: how far from 0 identical images may be: 0 but for networks.
+      float32: relative tolerance between two ways to compute the same in float32.
+      gradient: the same for gradients, relative to their norm.
+    """
+
+    label: str
+    make: Callable[..., Distance]
+    smallest: int = 1
+    zero: bool = True
+    symmetric: bool = True
+    maps: bool = True
+    colour: bool = False
+    any_sizes: bool = False
+    bfloat16: float | None = 0.01
+    rounding: float = 0.0
+    float32: float = 1e-5
+    gradient: float = 1e-4
+
+
+def listed(spec: str, smallest: int = 1, **promises) -> Case:
+    """A spec of the catalogue."""
+    return Case(spec, lambda **options: pj.make(spec, **options), smallest, **promises)
+
+
+def deep(spec: str, smallest: int, **promises) -> Case:
+    """A network of the catalogue."""
+    return listed(spec, smallest, colour=True, rounding=1e-7, gradient=1e-3, **promises)
+
+
+def combined(label: str, smallest: int, combine: Callable[..., Distance], **promises) -> Case:
+    """A combination: `combine(part, value_range)`, where `part(spec)` is in that range."""
+
+    def make(*, value_range=(0.0, 1.0)) -> Distance:
+        return combine(lambda spec: pj.make(spec, value_range=value_range), value_range)
+
+    return Case(label, make, smallest, bfloat16=None, **promises)
+
+
+SHALLOW = "layers=('relu1_2','relu2_2')"
+
+CASES = {
+    case.label: case
+    for case in (
+        listed("l1"),
+        listed("l2"),
+        listed("charbonnier", zero=False),
+        listed("gradient", 2),
+        listed("gradient(gray=True)", 2, colour=True, bfloat16=0.09),
+        listed("ssim", 11, bfloat16=0.11),
+        listed("ssim(preset='skimage')", 7, bfloat16=0.23),
+        deep("vgg16", 16, bfloat16=0.03),
+        deep(f"vgg16(metric='l2', {SHALLOW})", 2),
+        deep(f"vgg16(metric='cosine', {SHALLOW})", 2),
+        deep(f"vgg16(metric='gram', {SHALLOW})", 2, maps=False, any_sizes=True, bfloat16=0.02),
+        deep(
+            f"vgg16(metric='gram-trace', {SHALLOW})", 2, maps=False, any_sizes=True, bfloat16=0.07
+        ),
+        deep("vgg16(layers={'pixels': 2.0, 'pool1': 0.5}, preprocess='signed')", 2),
+        deep(f"vgg16-random({SHALLOW})", 2),
+        deep(f"vgg16-random-zero-mean({SHALLOW})", 2),
+        deep("alexnet", 31, bfloat16=0.11),
+        deep("alexnet-random(layers=('relu1',))", 7),
+        deep("alexnet-random-zero-mean(layers=('pool1',))", 15, bfloat16=0.02),
+        deep("lpips-alex", 31, bfloat16=0.21),
+        deep("lpips-alex(version='0.0')", 31, bfloat16=0.04),
+        deep("lpips-alex(heads=False)", 31, bfloat16=0.14),
+        deep("lpips-vgg", 16, bfloat16=0.06),
+        combined(
+            "weighted sum",
+            11,
+            lambda part, _: pj.weighted_sum({"l1": (0.5, part("l1")), "ssim": (2, part("ssim"))}),
+        ),
+        combined(
+            "gaussian pyramid",
+            8,
+            lambda part, vr: pj.on_gaussian_pyramid(part("gradient"), 3, value_range=vr),
+            maps=False,
+        ),
+        combined(
+            "laplacian pyramid",
+            4,
+            lambda part, vr: pj.on_laplacian_pyramid(part("l1"), 2, [1, 4, 16], value_range=vr),
+            maps=False,
+        ),
+        combined(
+            "windows",
+            12,
+            lambda part, vr: pj.on_windows(part("ssim"), 12, 8, value_range=vr),
+            maps=False,
+        ),
+        combined(
+            "resized",
+            1,
+            lambda part, vr: pj.on_resized(part("l2"), (20, 24), value_range=vr),
+            any_sizes=True,
+        ),
+    )
+}
