@@ -63,7 +63,7 @@ class Config:
     start: Start = "mean"
     """What to start from: the pixel mean, mid-gray, zeros, the mean blurred, noise, or the left
     half of the first image beside the right half of the second."""
-    steps: int = 300
+    steps: int = 150
     """How many steps of Adam."""
     learning_rate: float = 0.01
     """Of Adam, on images in [0, 1]; times 0.9 every 1000 steps."""
