@@ -6,21 +6,17 @@ python -m benchmarks [--json FILE] [ROW ...]
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import platform
 from pathlib import Path
-
-# PyTorch's idle threads would otherwise spin for a while, on the cores the next way is timed on.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import jax
 
 from benchmarks.timing import in_turns
 
 ROWS = {"image-mean": "benchmarks.image_mean"}
-"""`{row: module with ways()}`; the first way is ours."""
+"""`{row: module with WAYS}`; the first way is ours."""
 
 
 def main() -> None:
@@ -35,7 +31,7 @@ def main() -> None:
         parser.error(f"there is no row {strange[0]!r}; there are: {', '.join(ROWS)}")
     results = {}
     for row in arguments.rows or ROWS:
-        times = in_turns(importlib.import_module(ROWS[row]).ways(), rounds=arguments.rounds)
+        times = in_turns(ROWS[row], rounds=arguments.rounds)
         results[row] = {name: taken._asdict() for name, taken in times.items()}
         ours = next(iter(times.values())).median
         print(f"\n{row}")

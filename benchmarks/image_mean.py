@@ -8,6 +8,7 @@ weights gather gradients nobody uses), in PyTorch with the weights frozen, and i
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,42 +18,32 @@ import perceptual_jax as pj
 from experiments.common.optimise import adam_descent
 from experiments.image_mean import embed_targets, mean_loss
 
-__all__ = ["ways"]
+__all__ = ["WAYS"]
 
 _TARGETS, _SIZE = 6, 128
 _LAYERS = ("pixels", "conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3")
 
 
-def ways() -> dict[str, Callable[[], object]]:
-    """`{name: one step}`; ours first."""
-    targets = np.random.default_rng(0).random((1, _TARGETS, _SIZE, _SIZE, 3), dtype=np.float32)
-    found = {"ours": _ours(targets), "plain loop, JAX": _plain_jax(targets)}
-    try:
-        import torch
-    except ModuleNotFoundError:
-        return found
-    torch.set_num_threads(2)
-    found["plain loop, PyTorch"] = _plain_torch(targets, frozen=False)
-    found["plain loop, PyTorch, frozen weights"] = _plain_torch(targets, frozen=True)
-    return found
+def _targets() -> np.ndarray:
+    return np.random.default_rng(0).random((1, _TARGETS, _SIZE, _SIZE, 3), dtype=np.float32)
 
 
-def _ours(targets: np.ndarray) -> Callable[[], object]:
+def _ours() -> Callable[[], object]:
     distance = pj.make("vgg16")
     params = distance.init(jax.random.key(0))
-    context = (params, embed_targets(distance, params, jnp.asarray(targets)))
+    context = (params, embed_targets(distance, params, jnp.asarray(_targets())))
     descent = adam_descent(mean_loss(distance), learning_rate=0.01)
     state = descent.init(jnp.full((1, _SIZE, _SIZE, 3), 0.5))
 
     def step() -> object:
         nonlocal state
-        state, losses = descent.advance(context, state, 1)
-        return losses.block_until_ready()
+        state = descent.advance(context, state, 1)
+        return state.images.block_until_ready()
 
     return step
 
 
-def _plain_jax(targets: np.ndarray) -> Callable[[], object]:
+def _plain_jax() -> Callable[[], object]:
     distance = pj.make("vgg16")
     params = distance.init(jax.random.key(0))
 
@@ -62,20 +53,23 @@ def _plain_jax(targets: np.ndarray) -> Callable[[], object]:
 
     descent = adam_descent(loss, learning_rate=0.01)
     state = descent.init(jnp.full((1, _SIZE, _SIZE, 3), 0.5))
-    context = (params, jnp.asarray(targets[0]))
+    context = (params, jnp.asarray(_targets()[0]))
 
     def step() -> object:
         nonlocal state
-        state, losses = descent.advance(context, state, 1)
-        return losses.block_until_ready()
+        state = descent.advance(context, state, 1)
+        return state.images.block_until_ready()
 
     return step
 
 
-def _plain_torch(targets: np.ndarray, *, frozen: bool) -> Callable[[], object]:
-    import torch
-    from torch.nn import functional
-
+def _plain_torch(*, frozen: bool) -> Callable[[], object] | None:
+    try:
+        import torch
+        from torch.nn import functional
+    except ModuleNotFoundError:
+        return None
+    torch.set_num_threads(2)
     tensors = {
         layer: (
             torch.tensor(leaves["kernel"].transpose(3, 2, 0, 1).copy()).requires_grad_(not frozen),
@@ -99,7 +93,7 @@ def _plain_torch(targets: np.ndarray, *, frozen: bool) -> Callable[[], object]:
             x = functional.max_pool2d(x, 2)
         return found
 
-    inputs = torch.tensor(targets[0].transpose(0, 3, 1, 2).copy())
+    inputs = torch.tensor(_targets()[0].transpose(0, 3, 1, 2).copy())
     image = torch.full((1, 3, _SIZE, _SIZE), 0.5, requires_grad=True)
     optimiser = torch.optim.Adam([image], lr=0.01)
 
@@ -116,3 +110,12 @@ def _plain_torch(targets: np.ndarray, *, frozen: bool) -> Callable[[], object]:
         return loss.item()
 
     return step
+
+
+WAYS = {
+    "ours": _ours,
+    "plain loop, JAX": _plain_jax,
+    "plain loop, PyTorch": partial(_plain_torch, frozen=False),
+    "plain loop, PyTorch, frozen weights": partial(_plain_torch, frozen=True),
+}
+"""`{name: build}`; ours first."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import multiprocessing
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 __all__ = ["Times", "in_turns"]
@@ -18,20 +20,47 @@ class Times(NamedTuple):
     high: float
 
 
-def in_turns(ways: Mapping[str, Callable[[], object]], *, rounds: int = 9) -> dict[str, Times]:
-    """Calls every way once to warm up, then `rounds` times in turns.
+def in_turns(module: str, *, rounds: int = 9) -> dict[str, Times]:
+    """Times the ways of a module, a round of all of them at a time.
 
-    A way must return only when its work is done.
+    Each way has a process of its own, which waits while the others are timed: frameworks in one
+    process get in each other's way (PyTorch's idle threads spin on the cores that XLA wants).
+
+    Args:
+      module: has `WAYS`, `{name: build}`, where `build()` prepares and returns a function that
+        does the work once and returns when it is done; or None where its package is missing.
+      rounds: how often each is timed, after three calls to warm up.
+
+    Returns:
+      `{name: Times}`, in the module's order, without those whose package is missing.
     """
-    for way in ways.values():
-        way()
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+    context = multiprocessing.get_context("spawn")
+    workers: dict[str, Connection] = {}
+    taken: dict[str, list[float]] = {}
+    for name in importlib.import_module(module).WAYS:
+        ours, theirs = context.Pipe()
+        context.Process(target=_work, args=(module, name, theirs), daemon=True).start()
+        if ours.recv():
+            workers[name], taken[name] = ours, []
     for _ in range(rounds):
-        for name, way in ways.items():
-            begun = time.perf_counter()
-            way()
-            taken[name].append(time.perf_counter() - begun)
+        for name, worker in workers.items():
+            worker.send(True)
+            taken[name].append(worker.recv())
+    for worker in workers.values():
+        worker.send(False)
     return {name: _summary(seconds) for name, seconds in taken.items()}
+
+
+def _work(module: str, name: str, pipe: Connection) -> None:
+    way = importlib.import_module(module).WAYS[name]()
+    if way is not None:
+        for _ in range(3):
+            way()
+    pipe.send(way is not None)
+    while way is not None and pipe.recv():
+        begun = time.perf_counter()
+        way()
+        pipe.send(time.perf_counter() - begun)
 
 
 def _summary(seconds: list[float]) -> Times:
