@@ -45,8 +45,10 @@ def test_every_loss_goes_down_and_is_logged(tmp_path):
     assert [json.loads(line)["step"] for line in lines] == [2, 4, 6, 2, 4, 6]
 
 
-def test_batched_loss_is_each_set_alone(weights_store):
-    """Sets side by side give the loss and gradient of one at a time."""
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_batched_loss_is_each_set_alone(weights_store, monkeypatch, on_cpu):
+    """Sets side by side give the loss and gradient of one at a time, in either form."""
+    monkeypatch.setattr(image_mean, "on_cpu", lambda: on_cpu)
     distance = pj.make("lpips-alex")
     params = distance.init(jax.random.key(0))
     images = jax.random.uniform(jax.random.key(1), (2, 48, 48, 3))
@@ -102,13 +104,17 @@ def test_chunks_of_steps_change_nothing(tmp_path, monkeypatch):
 
 
 def test_one_device_equals_many(tmp_path, monkeypatch):
-    """Sets spread over two of the eight fake devices."""
+    """Sets spread over two of the eight fake devices.
+
+    From noise: at its minimum, where l2 starts by default, Adam follows rounding.
+    """
     assert jax.device_count() == 8
-    many = run(dataclasses.replace(TINY, out=str(tmp_path), name="many"))
+    config = dataclasses.replace(TINY, start="noise", out=str(tmp_path))
+    many = run(dataclasses.replace(config, name="many"))
     monkeypatch.setattr(image_mean, "shard_leading", lambda tree, count: tree)
-    one = run(dataclasses.replace(TINY, out=str(tmp_path), name="one"))
+    one = run(dataclasses.replace(config, name="one"))
     for name, mean in one.items():
-        np.testing.assert_allclose(mean.images, many[name].images, atol=1e-6)
+        np.testing.assert_allclose(mean.images, many[name].images, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["mean", "gray", "zeros", "blur", "noise", "split"])
