@@ -127,18 +127,18 @@ def test_every_distance_has_a_case():
 
 @every_case
 def test_identical_images_are_at_zero_and_at_rest(case):
-    """d(x, x) = 0 and its gradient is 0, exactly, where the definition says so.
+    """d(x, x) = 0 and its gradient is 0 where the definition says so.
 
-    XLA compiles the two passes of a network with different fusions: there, features of the same
-    image differ in their last bits, and the exact law is that of embeddings, below.
+    Exactly, or where XLA fuses the two passes differently and they round apart, within `rounding`.
     """
     values, *gradients = results(case.label)
     if not case.zero:
         assert (values[:SAME] > 0).all()
         return
     np.testing.assert_allclose(values[:SAME], 0, atol=case.rounding)
-    for gradient in gradients if case.rounding == 0 else ():
-        np.testing.assert_array_equal(gradient[:SAME], 0)
+    for gradient in gradients:
+        usual = max(1.0, np.abs(gradient[FAR:]).max())
+        np.testing.assert_allclose(gradient[:SAME], 0, atol=case.rounding * usual)
 
 
 @every_case
