@@ -29,6 +29,8 @@ def main() -> None:
     strange = [row for row in arguments.rows if row not in ROWS]
     if strange:
         parser.error(f"there is no row {strange[0]!r}; there are: {', '.join(ROWS)}")
+    if arguments.rounds < 2:
+        parser.error("--rounds must be at least 2")
     results = {}
     for row in arguments.rows or ROWS:
         times = in_turns(ROWS[row], rounds=arguments.rounds)

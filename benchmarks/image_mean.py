@@ -7,6 +7,7 @@ weights gather gradients nobody uses), in PyTorch with the weights frozen, and i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 
@@ -69,7 +70,7 @@ def _plain_torch(*, frozen: bool) -> Callable[[], object] | None:
         from torch.nn import functional
     except ModuleNotFoundError:
         return None
-    torch.set_num_threads(2)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     tensors = {
         layer: (
             torch.tensor(leaves["kernel"].transpose(3, 2, 0, 1).copy()).requires_grad_(not frozen),

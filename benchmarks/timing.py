@@ -40,7 +40,12 @@ def in_turns(module: str, *, rounds: int = 9) -> dict[str, Times]:
     for name in importlib.import_module(module).WAYS:
         ours, theirs = context.Pipe()
         context.Process(target=_work, args=(module, name, theirs), daemon=True).start()
-        if ours.recv():
+        theirs.close()  # So that a worker that dies is noticed, not waited for.
+        try:
+            ready = ours.recv()
+        except EOFError:
+            raise SystemExit(f"{name} could not be prepared; its error is above") from None
+        if ready:
             workers[name], taken[name] = ours, []
     for _ in range(rounds):
         for name, worker in workers.items():

@@ -239,18 +239,26 @@ def _expect(value: Any, kind: type) -> Any:
     return value
 
 
-def _finished(value: Any, depth: int = 0) -> Any:
-    """Replaces arrays in the making by arrays; refuses what was left unfinished."""
+def _finished(value: Any, depth: int = 0, done: dict[int, Any] | None = None) -> Any:
+    """Replaces arrays in the making by arrays; refuses what was left unfinished.
+
+    What is shared is finished once: a few bytes can say a list of lists of the same lists.
+    """
+    done = {} if done is None else done
     if depth > 100:
         raise PickleError("containers nested more than 100 deep")
+    if id(value) in done:
+        return done[id(value)]
+    if isinstance(value, (_Dtype, _Global)) or value is _MARK:
+        raise PickleError("a bare dtype or function")
     if isinstance(value, _Array):
         if value.value is None:
             raise PickleError("an array without data")
         return value.value
+    finished = value
     if isinstance(value, dict):
-        return {key: _finished(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_finished(item, depth + 1) for item in value)
-    if isinstance(value, (_Dtype, _Global)) or value is _MARK:
-        raise PickleError("a bare dtype or function")
-    return value
+        finished = {key: _finished(item, depth + 1, done) for key, item in value.items()}
+    elif isinstance(value, (list, tuple)):
+        finished = type(value)(_finished(item, depth + 1, done) for item in value)
+    done[id(value)] = finished
+    return finished

@@ -78,6 +78,8 @@ def _run(command: str, module: ModuleType, arguments: list[str]) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        return _fail(f"{error.filename or command}: {error.strerror or error}")
     return 0
 
 

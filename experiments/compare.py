@@ -56,8 +56,6 @@ class Config:
     name: str | None = None
     """The run's name; by default the time."""
 
-    resume: tyro.conf.Suppress[bool] = False
-
 
 PRESETS = {"default": Config(a="", b="")}
 
@@ -97,10 +95,15 @@ def run(config: Config) -> dict[str, dict[str, float]]:
     if not distances:
         raise InputError("--distances must name at least one distance")
     pairs = _pairs(Path(config.a), Path(config.b))
-    folder, config = start("compare", config, distances=distances)
+    for wanted in (config.csv, config.json):
+        if wanted is not None and not Path(wanted).parent.is_dir():
+            raise InputError(f"cannot write {wanted}: there is no folder {Path(wanted).parent}")
+    folder = start("compare", config, distances=distances)
     with folder.discarded_on_error():
         results, report = _compare(config, distances, pairs, folder)
-        _write(config, folder, report, results)
+        table = _write(config, folder, report, results)
+    console.print(table)
+    console.print(f"report: {folder.path / 'report.html'}")
     return results
 
 
@@ -196,14 +199,15 @@ def _report(config: Config, distances: Sequence[pj.Distance]) -> Report:
 
 def _write(
     config: Config, folder: RunFolder, report: Report, results: dict[str, dict[str, float]]
-) -> None:
+) -> Table:
+    """The files; returns the table for the terminal."""
     names = list(next(iter(results.values())))
-    rows = {pair: [values[d] for d in names] for pair, values in results.items()}
+    rows = [(pair, [values[d] for d in names]) for pair, values in results.items()]
     if len(rows) > 1:
-        rows["mean"] = np.mean(list(rows.values()), axis=0).tolist()
+        rows.append(("mean", np.mean([row for _, row in rows], axis=0).tolist()))
     text = io.StringIO()
-    csv.writer(text).writerows([["pair", *names], *([pair, *row] for pair, row in rows.items())])
-    write_whole(folder.path / "results.csv", text.getvalue().encode())
+    csv.writer(text).writerows([["pair", *names], *([pair, *row] for pair, row in rows)])
+    write_whole(folder.path / "results.csv", text.getvalue().encode(errors="backslashreplace"))
     folder.write_json("results.json", results)
     for wanted, written in ((config.csv, "results.csv"), (config.json, "results.json")):
         if wanted is not None:
@@ -211,14 +215,13 @@ def _write(
                 write_whole(Path(wanted), (folder.path / written).read_bytes())
             except OSError as error:
                 raise InputError(f"cannot write {wanted}: {error.strerror}") from None
-    shown = [[pair, *(f"{value:.6g}" for value in row)] for pair, row in rows.items()]
+    shown = [[pair, *(f"{value:.6g}" for value in row)] for pair, row in rows]
     table = Table("pair", *names, box=None)
     for row in shown:
         table.add_row(*row)
-    console.print(table)
     if len(results) > _PICTURED:
         report.text(f"The first {_PICTURED} of {len(results)} pairs are pictured.")
     report.heading("Values")
     report.table(["pair", *names], shown)
     report.write(folder.path / "report.html")
-    console.print(f"report: {folder.path / 'report.html'}")
+    return table

@@ -1,7 +1,7 @@
 """Which loss sees like a person? One report on embedded pictures, in minutes on two cores.
 
-Two pages: the mean of similar images under five losses, and one photograph damaged in six ways
-that l2 cannot tell apart.
+The mean of similar images under five losses, and one photograph damaged in six ways that l2
+cannot tell apart.
 
     perceptual-jax demo
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -22,7 +23,7 @@ from experiments.common.data import embedded_picture
 from experiments.common.loop import Interrupted
 from experiments.common.progress import console
 from experiments.common.report import Report
-from experiments.common.run_folder import start
+from experiments.common.run_folder import resumed, start
 from experiments.compare import all_params, scorer
 
 __all__ = ["DISTORTIONS", "PRESETS", "Config", "equally_far", "run"]
@@ -117,18 +118,11 @@ def run(config: Config) -> dict[str, dict[str, float]]:
     Raises:
       InputError: for options that cannot be used or missing weights.
     """
+    config = resumed("demo", config)
+    image_mean.check(_means(config, out=""))
     distances = [pj.make(spec) for spec in config.distances]
-    all_params(distances, seed=0)  # Weights that are missing are said before a folder is made.
-    folder, config = start("demo", config, distances=distances)
-    mean_config = image_mean.Config(
-        distances=config.distances,
-        sets=2,
-        size=config.size,
-        steps=config.steps,
-        out=str(folder.path),
-        name="means",
-        resume=(folder.path / "image-mean" / "means" / "config.json").exists(),
-    )
+    folder = start("demo", config, distances=distances)
+    mean_config = _means(config, out=str(folder.path))
     try:
         means = image_mean.run(mean_config)
     except Interrupted:
@@ -177,6 +171,20 @@ def run(config: Config) -> dict[str, dict[str, float]]:
     )
     console.print(f"demo: {folder.path / 'report.html'}")
     return values
+
+
+def _means(config: Config, out: str) -> image_mean.Config:
+    """The options of the image means, which stand in the demo's own folder."""
+    begun = (Path(out) / "image-mean" / "means" / "config.json").exists()
+    return image_mean.Config(
+        distances=config.distances,
+        sets=2,
+        size=config.size,
+        steps=config.steps,
+        out=out,
+        name="means",
+        resume=begun,
+    )
 
 
 def compare_distortions(

@@ -16,6 +16,7 @@ References:
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -29,9 +30,9 @@ from experiments.common.data import image_sets
 from experiments.common.loop import Interrupted, chunk_length, interruptible
 from experiments.common.mesh import shard_leading
 from experiments.common.optimise import adam_descent
-from experiments.common.progress import Advance, console, progress
+from experiments.common.progress import console, progress
 from experiments.common.report import Report
-from experiments.common.run_folder import RunFolder, file_name, start
+from experiments.common.run_folder import RunFolder, file_name, resumed, start
 from perceptual_jax._typing import Array, Embedding, Params
 from perceptual_jax.errors import InputError
 from perceptual_jax.ops.filters import filter_separable, gaussian_kernel, pad_replicate
@@ -157,8 +158,6 @@ def starting_images(kind: Start, targets: np.ndarray, key: Array) -> np.ndarray:
     if kind == "noise":
         noise = 0.5 + 0.1 * jax.random.normal(key, mean.shape, mean.dtype)
         return np.asarray(jnp.clip(noise, 0, 1))
-    if targets.shape[1] < 2:
-        raise InputError("--start split needs at least two images in a set")
     middle = mean.shape[2] // 2
     return np.concatenate([targets[:, 0, :, :middle], targets[:, 1, :, middle:]], axis=2)
 
@@ -168,9 +167,13 @@ def optimise(
     distance: pj.Distance,
     targets: np.ndarray,
     folder: RunFolder,
-    advance_bar: Advance,
+    asked_to_stop: Callable[[], bool],
 ) -> Mean:
-    """Runs one distance's descent, from its last checkpoint if there is one."""
+    """Runs one distance's descent, from its last checkpoint if there is one.
+
+    Raises:
+      Interrupted: when asked to stop, after saving.
+    """
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     sets = targets.shape[0]
     references = jnp.asarray(targets)
@@ -182,14 +185,13 @@ def optimise(
     latest = checkpoint.latest_step(saved)
     if latest is not None:
         step, state = latest, checkpoint.restore(saved, latest, state)
-    advance_bar(step)
     metrics = [line for line in folder.metrics() if line["distance"] == distance.name]
     metrics = [line for line in metrics if line["step"] <= step]
     others = [line for line in folder.metrics() if line["distance"] != distance.name]
     folder.keep_metrics([*others, *metrics])
 
     context, drawn = None, -1
-    with interruptible() as asked_to_stop:
+    with progress(distance.name, config.steps, done=step) as advance_bar:
         while step < config.steps:
             draw = step // config.redraw_every if config.redraw_every else 0
             if context is None or draw != drawn:
@@ -212,11 +214,12 @@ def optimise(
                         f"{distance.name}: the loss is not finite at step {step}; "
                         "try a smaller --learning-rate"
                     )
-                checkpoint.save(saved, step, state)
+                # The line first: one too many is dropped on resuming, one too few is lost.
                 folder.log(**line)
                 metrics.append(line)
+                checkpoint.save(saved, step, state)
             advance_bar(length)
-            if stopping and step < config.steps:
+            if stopping:
                 raise Interrupted(
                     f"stopped at step {step} of {config.steps} of {distance.name}; "
                     f"go on with: {folder.resume_command}"
@@ -258,19 +261,20 @@ def run(config: Config) -> dict[str, Mean]:
       InputError: for options that cannot be used.
       Interrupted: after Ctrl-C or SIGTERM; the run can be resumed.
     """
-    _check(config)
-    distances = _distinct([pj.make(spec) for spec in config.distances])
+    config = resumed("image-mean", config)
+    check(config)
+    distances = [pj.make(spec) for spec in config.distances]
     sets = targets_of(config)
     for distance in distances:  # Errors before the folder is made: weights, sizes.
         params = jax.eval_shape(distance.init, jax.random.key(0))
         image = jax.ShapeDtypeStruct((1, config.size, config.size, 3), np.float32)
         jax.eval_shape(distance.embed, params, image)
-    folder, config = start("image-mean", config, distances=distances)
+    folder = start("image-mean", config, distances=distances)
     targets = np.stack(list(sets.values()))
     means = {}
-    for distance in distances:
-        with progress(distance.name, config.steps) as bar:
-            means[distance.name] = optimise(config, distance, targets, folder, bar)
+    with interruptible() as asked_to_stop:
+        for distance in distances:
+            means[distance.name] = optimise(config, distance, targets, folder, asked_to_stop)
     _write(config, folder, sets, means)
     return means
 
@@ -288,23 +292,24 @@ def targets_of(config: Config) -> dict[str, np.ndarray]:
     )
 
 
-def _check(config: Config) -> None:
-    for field in ("steps", "snapshot_every", "size"):
-        if getattr(config, field) < 1:
-            raise InputError(f"--{field.replace('_', '-')} must be at least 1")
-    if config.redraw_every < 0 or not config.learning_rate > 0:
-        raise InputError("--redraw-every must be at least 0, and --learning-rate positive")
-    if config.shift < 0 or config.warp < 0:
-        raise InputError("--shift and --warp must be at least 0")
-    if not config.distances:
-        raise InputError("--distances must name at least one distance")
-
-
-def _distinct(distances: list[pj.Distance]) -> list[pj.Distance]:
-    names = [distance.name for distance in distances]
-    if len(set(names)) < len(names):
-        raise InputError(f"--distances must differ; got {', '.join(names)}")
-    return distances
+def check(config: Config) -> None:
+    """Raises an `InputError` for options that cannot be used."""
+    bounds = {
+        **{"steps": (1, 10**9), "snapshot_every": (1, 10**9), "redraw_every": (0, 10**9)},
+        **{"size": (2, 8192), "sets": (1, 10**6), "images_per_set": (1, 10**6)},
+        **{"shift": (0, 1000), "warp": (0, 1000), "learning_rate": (1e-9, 1e3)},
+        "seed": (0, 2**31 - 1),
+    }
+    for field, (least, most) in bounds.items():
+        value = getattr(config, field)
+        if not least <= value <= most:
+            flag = f"--{field.replace('_', '-')}"
+            raise InputError(f"{flag} must be at least {least} and at most {most}; got {value}")
+    if config.start == "split" and config.images_per_set < 2:
+        raise InputError("--start split needs at least two images in a set")
+    names = [pj.make(spec).name for spec in config.distances]
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"--distances must name one or more, each once; got {', '.join(names)}")
 
 
 def _write(
@@ -319,7 +324,10 @@ def _write(
             folder.write_image(f"{file_name(name)}-{file_name(distance)}.png", mean.images[i])
     folder.write_image("grid.png", pj.images.grid(rows))
     results = {
-        distance: dict(zip(names, mean.sharpness.tolist(), strict=True))
+        distance: {
+            name: value if np.isfinite(value) else None  # Flat inputs have no sharpness.
+            for name, value in zip(names, mean.sharpness.tolist(), strict=True)
+        }
         for distance, mean in means.items()
     }
     folder.write_json("results.json", {"sharpness": results})
@@ -376,6 +384,8 @@ def curves(means: dict[str, Mean]) -> Figure:
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     for distance, mean in means.items():
+        if not mean.metrics:
+            continue
         steps = [line["step"] for line in mean.metrics]
         losses = np.array([np.mean(line["loss"]) for line in mean.metrics])
         left.plot(steps, losses / max(losses[0], 1e-30), label=distance)

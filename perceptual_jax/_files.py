@@ -13,8 +13,13 @@ def write_whole(path: Path, data: bytes) -> None:
     """Writes a file that appears under its name only when complete and on disk.
 
     A reader sees the old file or the new one; writers at once do no harm, the last one wins.
+    A link stays a link; what is no file (a device, a pipe) is written to as it is.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:

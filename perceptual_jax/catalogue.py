@@ -151,6 +151,8 @@ def make(spec: str, **options: Any) -> Distance:
                 f"{name} has no option {option!r}{nearest(option, known)}; "
                 f"it has: {', '.join(known)}"
             )
+        if isinstance(known[option], bool) and not isinstance(given[option], bool):
+            raise InputError(f"{name}: {option} must be True or False; got {given[option]!r}")
     try:
         canonical = {option: _canonical(value, known[option]) for option, value in given.items()}
         changed = {o: v for o, v in sorted(canonical.items()) if v != known[o]}

@@ -15,7 +15,7 @@ import numpy as np
 
 from perceptual_jax._typing import Array, Embedding, ImageLike, Params, Terms, ValueRange
 from perceptual_jax.distance import Distance, distance_from_terms
-from perceptual_jax.errors import InputError, choice
+from perceptual_jax.errors import InputError, choice, finite_number
 from perceptual_jax.ops.filters import gaussian_kernel
 from perceptual_jax.ops.pyramids import gaussian_pyramid, laplacian_pyramid
 from perceptual_jax.ops.value_range import as_value_range, mapper
@@ -88,6 +88,8 @@ def on_laplacian_pyramid(
       P. J. Burt, E. H. Adelson, "The Laplacian Pyramid as a Compact Image Code", 1983.
     """
     weights = _level_weights(levels, weights, levels + 1)
+    if not finite_number("sigma", sigma) > 0:
+        raise InputError(f"sigma must be positive; got {sigma!r}")
     blur = gaussian_kernel(kernel_size, sigma) if kernel is None else np.asarray(kernel, np.float64)
     if blur.ndim not in (1, 2) or any(side % 2 == 0 for side in blur.shape):
         raise InputError(f"kernel must be [k] or [k, l] with odd sides; got shape {blur.shape}")
@@ -98,7 +100,8 @@ def on_laplacian_pyramid(
         *bands, rest = laplacian_pyramid(prepare(images), levels, blur)
         return [*(band + middle for band in bands), rest]
 
-    name = f"on_laplacian_pyramid({distance.name}, {levels}, {weights})"
+    blurred_by = f"sigma={sigma}, kernel_size={kernel_size}" if kernel is None else "own kernel"
+    name = f"on_laplacian_pyramid({distance.name}, {levels}, {weights}, {blurred_by})"
     return _on_levels(name, distance, weights, pyramid)
 
 
@@ -163,7 +166,9 @@ def on_resized(
         shape = (images.shape[0], height, width, images.shape[3])
         return distance.embed(params, jnp.clip(jax.image.resize(images, shape, method), low, high))
 
-    return distance._replace(name=f"on_resized({distance.name}, {(height, width)})", embed=embed)
+    return distance._replace(
+        name=f"on_resized({distance.name}, {(height, width)}, {method!r})", embed=embed
+    )
 
 
 def _in_own_range(
@@ -181,7 +186,7 @@ def _level_weights(levels: int, weights: Sequence[float] | None, wanted: int) ->
         return (1.0,) * wanted
     if len(weights) != wanted:
         raise InputError(f"weights must be {wanted} numbers, one per level; got {len(weights)}")
-    return tuple(float(weight) for weight in weights)
+    return tuple(finite_number("a weight", weight) for weight in weights)
 
 
 def _on_levels(

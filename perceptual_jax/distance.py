@@ -14,7 +14,6 @@ Conventions, for every distance:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -22,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from perceptual_jax._typing import Array, Embedding, Float, ImageLike, Key, Params, Terms
-from perceptual_jax.errors import InputError
+from perceptual_jax.errors import InputError, finite_number
 from perceptual_jax.ops.copies import copies
 from perceptual_jax.ops.value_range import at_least_float32
 
@@ -40,7 +39,8 @@ class Distance(NamedTuple):
     """A perceptual distance: pure functions and a name; nothing is hidden.
 
     Attributes:
-      name: the canonical spec; `perceptual_jax.make(name)` makes the distance again.
+      name: the canonical spec; `perceptual_jax.make(name)` makes a distance of the catalogue
+        again. That of a combination says what it is made of, for people.
       init: `init(key) -> params`, a flat dict keyed by weight set: pretrained weights from the
         local store, random draws from the key, `{}` where there is nothing to learn or draw.
       embed: `embed(params, images [n, h, w, c]) -> embedding`, leaves with leading axis n.
@@ -201,8 +201,8 @@ def _mismatch(ex: Embedding, ey: Embedding) -> str | None:
 def _broadcast(ex: Embedding, ey: Embedding) -> tuple[Embedding, Embedding]:
     """Gives both the larger batch of the two."""
     sizes = [leaf.shape[0] for leaf in jax.tree.leaves((ex, ey))]
-    n = max(sizes, default=1)
-    if min(sizes, default=1) == n:
+    n = 0 if 0 in sizes else max(sizes, default=1)
+    if all(size == n for size in sizes):
         return ex, ey
     return jax.tree.map(lambda leaf: leaf if leaf.shape[0] == n else copies(leaf, n), (ex, ey))
 
@@ -241,10 +241,7 @@ def weighted_sum(
     for term, part in parts.items():
         if not (isinstance(part, tuple) and len(part) == 2 and isinstance(part[1], Distance)):
             raise InputError(f"weighted_sum: {term!r} must be (weight, distance); got {part!r}")
-        if not (isinstance(part[0], (int, float)) and math.isfinite(part[0])):
-            raise InputError(
-                f"weighted_sum: the weight of {term!r} must be finite; got {part[0]!r}"
-            )
+        finite_number(f"weighted_sum: the weight of {term!r}", part[0])
     parts = dict(parts)
     if name is None:
         name = f"weighted_sum({' + '.join(f'{w} * {d.name}' for w, d in parts.values())})"

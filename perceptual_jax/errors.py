@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import math
+import numbers
 from collections.abc import Iterable
 
-__all__ = ["InputError", "choice", "nearest"]
+__all__ = ["InputError", "choice", "finite_number", "nearest"]
 
 
 class InputError(ValueError):
@@ -31,3 +33,10 @@ def choice(what: str, value: object, known: Iterable[str]) -> str:
         f"{what} must be one of {', '.join(map(repr, known))}; got {value!r}"
         f"{nearest(str(value), known)}"
     )
+
+
+def finite_number(what: str, value: object) -> float:
+    """Returns `value` as a float if it is a finite real number; raises an `InputError` if not."""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    raise InputError(f"{what} must be a finite number; got {value!r}")

@@ -75,8 +75,10 @@ def read(
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder, not an image")
-    if not path.exists():
+    if not path.is_file():
         raise InputError(f"there is no file {path}")
+    if background is not None and not all(0 <= level <= 255 for level in background):
+        raise InputError(f"background must be three levels of 0 to 255; got {background}")
     try:
         with warnings.catch_warnings():
             # Pillow's own warning of large pictures; the limit below is ours.

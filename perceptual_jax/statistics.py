@@ -49,7 +49,7 @@ def relative_sharpness(
       value_range: (low, high) of float images.
 
     Returns:
-      One number per image, [n]; infinite if all references are flat.
+      One number per image, [n]; infinite, or NaN for a flat image, if all references are flat.
     """
     energy = gradient_energy(images, value_range=value_range)
     return energy / gradient_energy(references, value_range=value_range).mean()

@@ -103,3 +103,10 @@ def test_narrow_embeddings_are_compared_in_float32():
     """bfloat16 images give float32 numbers."""
     narrow = X.astype(jnp.bfloat16)
     assert pj.make("l2")({}, narrow, narrow + jnp.bfloat16(0.5)).dtype == jnp.float32
+
+
+def test_nothing_compares_with_one():
+    """An empty batch gives an empty answer, against one image as against none."""
+    l1 = pj.make("l1")
+    one, none = jnp.zeros((1, 4, 4, 3)), jnp.zeros((0, 4, 4, 3))
+    assert l1({}, none, one).shape == l1({}, one, none).shape == l1({}, none, none).shape == (0,)

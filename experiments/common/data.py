@@ -132,5 +132,5 @@ def image_sets(
                 f"{path} holds {len(files)} images, fewer than --images-per-set {images_per_set}"
             )
         pictures = [centre_square(pj.images.read(file), size) for file in files[:images_per_set]]
-        found[path.name] = np.stack(pictures).astype(np.float32) / 255
+        found[path.resolve().name] = np.stack(pictures).astype(np.float32) / 255
     return found

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 __all__ = ["Advance", "console", "progress"]
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, markup=False, soft_wrap=True)
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -41,7 +41,7 @@ def progress(title: str, total: int, *, unit: str = "steps", done: int = 0) -> I
     start = done
     if console.is_terminal:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),

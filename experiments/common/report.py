@@ -107,7 +107,7 @@ class Report:
             f"<title>{_text(self._title)}</title><style>{_STYLE}</style></head>"
             f"<body><main>{''.join(self._parts)}</main></body></html>\n"
         )
-        write_whole(path, page.encode())
+        write_whole(path, page.encode(errors="backslashreplace"))
 
 
 def _text(text: str) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import importlib.metadata
+import itertools
 import json
 import platform
 import re
@@ -22,7 +24,7 @@ from perceptual_jax import weights
 from perceptual_jax._files import write_whole
 from perceptual_jax.errors import InputError
 
-__all__ = ["RunFolder", "file_name", "start", "weight_checksums"]
+__all__ = ["RunFolder", "file_name", "resumed", "start", "weight_checksums"]
 
 C = TypeVar("C")
 
@@ -37,10 +39,12 @@ class RunFolder:
     Attributes:
       path: where it is.
       command: the command that made it.
+      made: the folders above it that were made for it, innermost first.
     """
 
     path: Path
     command: str
+    made: tuple[Path, ...] = ()
 
     @property
     def resume_command(self) -> str:
@@ -50,7 +54,8 @@ class RunFolder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a JSON file, whole or not at all."""
-        write_whole(self.path / name, (json.dumps(value, indent=2) + "\n").encode())
+        text = json.dumps(value, indent=2, allow_nan=False)
+        write_whole(self.path / name, (text + "\n").encode())
 
     def log(self, **metrics: Any) -> None:
         """Appends a line to metrics.jsonl."""
@@ -62,7 +67,11 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError):  # A line cut short by a kill: the steps are taken again.
+                lines.append(json.loads(line))
+        return lines
 
     def keep_metrics(self, lines: Iterable[dict[str, Any]]) -> None:
         """Replaces metrics.jsonl: a resumed run forgets what came after its checkpoint."""
@@ -71,14 +80,14 @@ class RunFolder:
 
     @contextmanager
     def discarded_on_error(self) -> Iterator[None]:
-        """Removes the folder if the block raises: bad input leaves nothing half-written."""
+        """Removes what was made for the run if the block raises: nothing is half-written."""
         try:
             yield
         except BaseException:
             shutil.rmtree(self.path, ignore_errors=True)
-            with suppress(OSError):  # Folders made for this run alone; others are not empty.
-                self.path.parent.rmdir()
-                self.path.parent.parent.rmdir()
+            for folder in self.made:
+                with suppress(OSError):  # Another run may have begun in it meanwhile.
+                    folder.rmdir()
             raise
 
     def write_image(self, name: str, image: Any) -> Path:
@@ -88,68 +97,93 @@ class RunFolder:
         return path
 
 
-def start(command: str, config: C, *, distances: Iterable[pj.Distance] = ()) -> tuple[RunFolder, C]:
-    """Makes the folder of a new run, or opens that of one to be resumed.
+def resumed(command: str, config: C) -> C:
+    """The configuration to go by: that of the first start where a run is resumed.
 
     Args:
       command: the command.
       config: its dataclass, with the fields out, name and resume.
-      distances: what the run computes; the checksums of their weights are recorded.
-
-    Returns:
-      The folder, and the configuration to go by: that of the first start if resumed.
 
     Raises:
-      InputError: if the name is taken, or not a name, or there is nothing to resume.
+      InputError: if there is no such run, or it is of another version.
     """
-    out, name, resume = Path(config.out), config.name, config.resume  # type: ignore[attr-defined]
-    parent = out / command
-    if name is not None and not _NAME.fullmatch(name):
-        raise InputError(f"--name must be letters, digits, '.', '_' and '-'; got {name!r}")
-    if resume:
-        if name is None:
-            raise InputError("--resume needs the --name of the run")
-        return RunFolder(parent / name, command), _saved_config(parent / name, config)
+    if not config.resume:  # type: ignore[attr-defined]
+        return config
+    if config.name is None:  # type: ignore[attr-defined]
+        raise InputError("--resume needs the --name of the run")
+    _check_name(config.name)  # type: ignore[attr-defined]
+    return _saved_config(Path(config.out) / command / config.name, config)  # type: ignore[attr-defined]
+
+
+def start(command: str, config: Any, *, distances: Iterable[pj.Distance] = ()) -> RunFolder:
+    """Makes the folder of a new run, or opens that of one to be resumed.
+
+    Args:
+      command: the command.
+      config: its dataclass, with the fields out and name, and resume where it can be.
+      distances: what the run computes; the checksums of their weights are recorded.
+
+    Raises:
+      InputError: if the name is taken or not a name, or the folder cannot be made.
+    """
+    parent, name = Path(config.out) / command, config.name
+    can_resume = hasattr(config, "resume")
+    if can_resume and config.resume:
+        return RunFolder(parent / name, command)
+    if name is not None:
+        _check_name(name)
     checksums = weight_checksums(distances)  # Fails, if weights are missing, before the folder is.
+    made = tuple(folder for folder in (parent, *parent.parents) if not folder.exists())
     try:
-        if name is None:
-            name = _free_name(parent)
-        (parent / name).mkdir(parents=True)
+        parent.mkdir(parents=True, exist_ok=True)
+        path = _new_folder(parent, name)
     except FileExistsError:
-        raise InputError(
-            f"the run {parent / name} exists: choose another --name, or --resume it"
-        ) from None
+        hint = ", or --resume it" if can_resume else ""
+        raise InputError(f"the run {parent / name} exists: choose another --name{hint}") from None
     except OSError as error:
-        raise InputError(f"cannot make the folder {parent / name}: {error.strerror}") from None
-    folder = RunFolder(parent / name, command)
+        raise InputError(f"cannot make a folder in {parent}: {error.strerror}") from None
+    folder = RunFolder(path, command, made)
     folder.write_json(
         "config.json",
         {
             "command": command,
-            "config": dataclasses.asdict(config),  # type: ignore[call-overload]
+            "config": dataclasses.asdict(config),
             "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "versions": _versions(),
             "devices": [device.device_kind for device in jax.devices()],
             "weights": checksums,
         },
     )
-    return folder, config
+    return folder
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InputError(f"--name must be letters, digits, '.', '_' and '-'; got {name!r}")
+
+
+def _new_folder(parent: Path, name: str | None) -> Path:
+    """Makes the folder; without a name, that of the time, and a number if it is taken."""
+    if name is not None:
+        (parent / name).mkdir()
+        return parent / name
+    stamp = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    for count in itertools.count(1):
+        path = parent / (stamp if count == 1 else f"{stamp}-{count}")
+        with suppress(FileExistsError):
+            path.mkdir()
+            return path
+    raise AssertionError("itertools.count does not end")
 
 
 def file_name(text: str) -> str:
-    """The text as part of a file's name: a distance's spec, say."""
-    kept = "".join(c if c.isalnum() or c in "-+." else "_" for c in text)
-    return kept.strip("_.")[:80]
-
-
-def _free_name(parent: Path) -> str:
-    """The time, and a number if two runs start within a second."""
-    stamp = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    name, count = stamp, 1
-    while (parent / name).exists():
-        count += 1
-        name = f"{stamp}-{count}"
-    return name
+    """The text as part of a file's name: itself if it can be, else shortened, with a digest."""
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "-+.") else "_" for c in text)
+    kept = kept.strip("_.")[:60]
+    if kept and kept == text:
+        return kept
+    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
+    return f"{kept}-{digest}".lstrip("-")
 
 
 def _saved_config(path: Path, config: C) -> C:
@@ -163,7 +197,8 @@ def _saved_config(path: Path, config: C) -> C:
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}/config.json is not of this version: {error}") from None
     values = {key: tuple(v) if isinstance(v, list) else v for key, v in saved.items()}
-    return dataclasses.replace(config, **(values | {"resume": True}))  # type: ignore[type-var]
+    here = {"resume": True, "out": config.out, "name": config.name}  # type: ignore[attr-defined]
+    return dataclasses.replace(config, **(values | here))  # type: ignore[type-var]
 
 
 def weight_checksums(distances: Iterable[pj.Distance]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from perceptual_jax.distance import (
     distance_from_terms,
     missing_params,
 )
-from perceptual_jax.errors import InputError, choice
+from perceptual_jax.errors import choice, finite_number
 from perceptual_jax.ops.safe import safe_abs, safe_norm
 from perceptual_jax.ops.value_range import SIGNED, as_precision, at_least_float32, mapper
 
@@ -179,7 +179,8 @@ def features(
       precision: of the products, "highest", "high" or "default".
 
     Returns:
-      A distance of at least 0, with a term for each layer, and maps for the local metrics.
+      A distance, at least 0 where the weights are, with a term for each layer, and maps for
+      the local metrics.
       Params are `{backbone: {layer: {"kernel", "bias"}}}`, keyed by `name` if random.
 
     Raises:
@@ -250,7 +251,7 @@ def _layer_weights(
     names = network.checked_layers(layers)
     if not isinstance(layers, Mapping):
         return dict.fromkeys(names, 1.0)
-    for layer, weight in layers.items():
-        if not isinstance(weight, (int, float)):
-            raise InputError(f"{network.name}: the weight of {layer!r} must be a number")
-    return {layer: float(layers[layer]) for layer in names}
+    return {
+        layer: finite_number(f"{network.name}: the weight of {layer!r}", layers[layer])
+        for layer in names
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -68,7 +69,7 @@ def charbonnier(
     """The smooth l1: mean sqrt((x - y)^2 + eps^2). It is eps, not 0, for equal images.
 
     Args:
-      eps: where the parabola gives way to the cone, on the [-1, 1] scale; > 0.
+      eps: where the parabola gives way to the cone, on the [-1, 1] scale.
       name: the canonical spec.
       value_range: (low, high) of float images.
       dtype: the dtype to compute in; by default that of the images.
@@ -77,7 +78,7 @@ def charbonnier(
       A distance of at least eps; its map is the mean over channels.
 
     Raises:
-      InputError: if eps is not positive.
+      InputError: if eps is not finite or below 1e-18.
 
     References:
       P. Charbonnier et al., "Two deterministic half-quadratic regularization algorithms for
@@ -89,8 +90,8 @@ def charbonnier(
       >>> round(pj.make("charbonnier", eps=0.01)({}, same, same).item(), 6)
       0.01
     """
-    if not eps > 0:
-        raise InputError(f"charbonnier: eps must be positive; got {eps!r}")
+    if not 1e-18 <= eps < math.inf:  # Its square must not vanish in float32.
+        raise InputError(f"charbonnier: eps must be finite and at least 1e-18; got {eps!r}")
     return _pointwise(name, value_range, dtype, lambda d: jnp.sqrt(jnp.square(d) + eps**2))
 
 

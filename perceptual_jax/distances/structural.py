@@ -11,7 +11,7 @@ from perceptual_jax._typing import Array, Embedding, ImageLike, Params, Terms, V
 from perceptual_jax.distance import Distance, distance_from_maps
 from perceptual_jax.errors import choice
 from perceptual_jax.ops.filters import filter_separable, gaussian_kernel
-from perceptual_jax.ops.value_range import UNIT, mapper
+from perceptual_jax.ops.value_range import UNIT, at_least_float32, mapper
 
 __all__ = ["PRESETS", "Preset", "ssim"]
 
@@ -84,7 +84,7 @@ def ssim(
 
     def embed(params: Params, images: ImageLike) -> Embedding:
         del params
-        images = prepare(images)
+        images = at_least_float32(prepare(images))
         means = mean(images)
         variances = correction * (mean(jnp.square(images)) - jnp.square(means))
         return {"images": images, "means": means, "variances": variances}

@@ -158,3 +158,12 @@ def test_too_large_a_file_is_not_read(read, monkeypatch):
     monkeypatch.setattr("conversion.pickles.MAX_BYTES", 10)
     with pytest.raises(PickleError, match="more than 10"):
         read(SMALL)
+
+
+def test_shared_containers_are_finished_once(read):
+    """A list of two of the same list, forty deep: 2^40 places, a few hundred bytes."""
+    nested = []
+    for _ in range(40):
+        nested = [nested, nested]
+    got = read(pickle.dumps(nested, protocol=4))
+    assert got[0] is got[1]

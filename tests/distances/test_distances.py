@@ -113,3 +113,14 @@ def test_charbonnier_is_its_definition():
 
 def test_gradient_sees_edges_and_not_brightness():
     assert jnp.abs(pj.make("gradient")({}, X, X + 0.25)).max() < 1e-6
+
+
+@pytest.mark.parametrize("preset", ["wang2004", "skimage"])
+@pytest.mark.parametrize("level", [0.2, 0.5, 0.8])
+def test_ssim_in_bfloat16_on_smooth_images(preset, level):
+    """Its moments are taken in float32: small variances are differences of large numbers."""
+    noise = jax.random.normal(jax.random.key(0), (2, 1, 32, 32, 3))
+    x, y = (level + 0.01 * noise).astype(jnp.bfloat16)
+    narrow = pj.make("ssim", preset=preset)({}, x, y)
+    wide = pj.make("ssim", preset=preset)({}, x.astype(jnp.float32), y.astype(jnp.float32))
+    np.testing.assert_allclose(narrow, wide, rtol=1e-6)

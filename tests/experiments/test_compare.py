@@ -53,6 +53,25 @@ def test_images_without_a_partner_are_named(cli, golden_folders):
     assert "other (only in" in outcome.err
 
 
+def test_a_pair_may_be_called_mean_and_hold_markup(cli, picture, tmp_path):
+    for seed, name in enumerate(("mean.png", "x [bold].png")):
+        picture(f"a/{name}", seed=seed)
+        picture(f"b/{name}", seed=seed + 5)
+    outcome = cli("compare", "a", "b", "--distances", "l1", "--csv", "v.csv", "--out", "o[/x]")
+    assert outcome.code == 0, outcome.err
+    assert "x [bold]" in outcome.out
+    rows = list(csv.reader((tmp_path / "v.csv").read_text().splitlines()))
+    assert [row[0] for row in rows] == ["pair", "mean", "x [bold]", "mean"]
+
+
+def test_a_failed_comparison_keeps_the_folders_that_were_there(cli, picture, tmp_path):
+    picture("a.png")
+    picture("b.png", size=(48, 48))
+    (tmp_path / "mine").mkdir()
+    assert cli("compare", "a.png", "b.png", "--out", "mine").code == 2
+    assert not list((tmp_path / "mine").iterdir())
+
+
 def test_endings_may_differ(cli, picture):
     picture("a/one.png")
     picture("b/one.jpg")

@@ -14,6 +14,7 @@ import perceptual_jax as pj
 from experiments import image_mean
 from experiments.common import loop
 from experiments.common.data import EMBEDDED, embedded_picture, image_sets, variations
+from experiments.common.run_folder import file_name
 from experiments.image_mean import Config, mean_loss, run, starting_images
 
 TINY = Config(
@@ -85,7 +86,8 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path, monkeypatch, redraw_ever
     with pytest.raises(loop.Interrupted, match="--name broken --resume"):
         run(broken)
     monkeypatch.undo()
-    resumed = run(dataclasses.replace(broken, resume=True))
+    # As the message says to: the options are those the run was started with.
+    resumed = run(Config(out=str(tmp_path), name="broken", resume=True))
     for name, mean in whole.items():
         np.testing.assert_array_equal(mean.images, resumed[name].images)
         by_step = {line["step"]: line for line in resumed[name].metrics}
@@ -139,6 +141,16 @@ def test_a_damaged_checkpoint_is_said(tmp_path):
             file.write_bytes(b"")
     with pytest.raises(pj.InputError, match="cannot be read"):
         run(dataclasses.replace(config, resume=True))
+
+
+def test_file_names_of_different_texts_differ():
+    """Also where they share their first letters or differ in what a file's name cannot hold."""
+    long = "vgg16-random(layers=('conv1_2','conv2_2','conv3_3','conv4_3','conv5_3'), metric="
+    texts = ["l2", "a b", "a_b", "a/b", "..", "", f"{long}'gram')", f"{long}'cosine')", "\udc80"]
+    names = [file_name(text) for text in texts]
+    assert len(set(names)) == len(texts)
+    assert names[0] == "l2"
+    assert all(0 < len(name) <= 70 and "/" not in name and name[0] != "." for name in names)
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
