@@ -5,7 +5,7 @@
 Under l2 it is the pixel mean, a blur. Under a distance that sees as people do it is a sharp
 picture of what the images have in common.
 
-    perceptual-jax image-mean                     # embedded images, about 6 minutes on 2 cores
+    perceptual-jax image-mean                     # embedded images, some minutes on 2 cores
     perceptual-jax image-mean --preset quick      # about a minute
     perceptual-jax image-mean --data FOLDER_OF_FOLDERS --distances l2 lpips-vgg
 
