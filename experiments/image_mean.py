@@ -185,9 +185,9 @@ def optimise(
     latest = checkpoint.latest_step(saved)
     if latest is not None:
         step, state = latest, checkpoint.restore(saved, latest, state)
-    metrics = [line for line in folder.metrics() if line["distance"] == distance.name]
-    metrics = [line for line in metrics if line["step"] <= step]
-    others = [line for line in folder.metrics() if line["distance"] != distance.name]
+    logged = folder.metrics()
+    others = [line for line in logged if line["distance"] != distance.name]
+    metrics = [x for x in logged if x["distance"] == distance.name and x["step"] <= step]
     folder.keep_metrics([*others, *metrics])
 
     context, drawn = None, -1
@@ -324,10 +324,7 @@ def _write(
             folder.write_image(f"{file_name(name)}-{file_name(distance)}.png", mean.images[i])
     folder.write_image("grid.png", pj.images.grid(rows))
     results = {
-        distance: {
-            name: value if np.isfinite(value) else None  # Flat inputs have no sharpness.
-            for name, value in zip(names, mean.sharpness.tolist(), strict=True)
-        }
+        distance: dict(zip(names, mean.sharpness.tolist(), strict=True))
         for distance, mean in means.items()
     }
     folder.write_json("results.json", {"sharpness": results})

@@ -18,9 +18,9 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Advance(Protocol):
-    """Tells the bar that `count` more are done, and what to say beside it."""
+    """Tells the bar that `count` more are done."""
 
-    def __call__(self, count: int = 1, note: str = "") -> None:
+    def __call__(self, count: int = 1) -> None:
         """Says so."""
 
 
@@ -45,23 +45,23 @@ def progress(title: str, total: int, *, unit: str = "steps", done: int = 0) -> I
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[rate]}"),
         )
         with Progress(*columns, console=console) as bar:
-            task = bar.add_task(title, total=total, completed=done, note="")
+            task = bar.add_task(title, total=total, completed=done, rate="")
 
-            def advance(count: int = 1, note: str = "") -> None:
+            def advance(count: int = 1) -> None:
                 nonlocal done
                 done += count
                 rate = (done - start) / max(time.perf_counter() - begun, 1e-9)
-                bar.update(task, advance=count, note=f"{rate:.3g} {unit}/s {note}")
+                bar.update(task, advance=count, rate=f"{rate:.3g} {unit}/s")
 
             yield advance
         return
 
     said = begun
 
-    def say(count: int = 1, note: str = "") -> None:
+    def say(count: int = 1) -> None:
         nonlocal done, said
         done += count
         now = time.perf_counter()
@@ -69,8 +69,6 @@ def progress(title: str, total: int, *, unit: str = "steps", done: int = 0) -> I
             said = now
             rate = (done - start) / max(now - begun, 1e-9)
             left = (total - done) / max(rate, 1e-9)
-            console.print(
-                f"{title}: {done}/{total} {unit}, {rate:.3g}/s, {left:.0f} s left {note}".rstrip()
-            )
+            console.print(f"{title}: {done}/{total} {unit}, {rate:.3g}/s, {left:.0f} s left")
 
     yield say

@@ -6,8 +6,8 @@ import dataclasses
 import datetime
 import hashlib
 import importlib.metadata
-import itertools
 import json
+import math
 import platform
 import re
 import shlex
@@ -53,8 +53,8 @@ class RunFolder:
         return f"perceptual-jax {self.command} --out {out} --name {self.path.name} --resume"
 
     def write_json(self, name: str, value: Any) -> None:
-        """Writes a JSON file, whole or not at all."""
-        text = json.dumps(value, indent=2, allow_nan=False)
+        """Writes a JSON file, whole or not at all; numbers that are not finite become null."""
+        text = json.dumps(_finite(value), indent=2, allow_nan=False)
         write_whole(self.path / name, (text + "\n").encode())
 
     def log(self, **metrics: Any) -> None:
@@ -90,11 +90,19 @@ class RunFolder:
                     folder.rmdir()
             raise
 
-    def write_image(self, name: str, image: Any) -> Path:
+    def write_image(self, name: str, image: Any) -> None:
         """Writes a picture, uint8 or floats in [0, 1]."""
-        path = self.path / name
-        pj.images.write(path, image)
-        return path
+        pj.images.write(self.path / name, image)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
 
 
 def resumed(command: str, config: C) -> C:
@@ -168,12 +176,15 @@ def _new_folder(parent: Path, name: str | None) -> Path:
         (parent / name).mkdir()
         return parent / name
     stamp = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    for count in itertools.count(1):
-        path = parent / (stamp if count == 1 else f"{stamp}-{count}")
-        with suppress(FileExistsError):
+    path, count = parent / stamp, 1
+    while True:
+        try:
             path.mkdir()
+        except FileExistsError:
+            count += 1
+            path = parent / f"{stamp}-{count}"
+        else:
             return path
-    raise AssertionError("itertools.count does not end")
 
 
 def file_name(text: str) -> str:
