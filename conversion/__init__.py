@@ -1,5 +1,6 @@
-"""Other people's weight files -> ours: without their frameworks, and without trust."""
+"""Other people's weight files -> ours, and back: without their frameworks, and without trust."""
 
-from conversion.sources import get
+from conversion.exports import export
+from conversion.sources import convert, get
 
-__all__ = ["get"]
+__all__ = ["convert", "export", "get"]

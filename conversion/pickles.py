@@ -1,112 +1,52 @@
-"""Reads NumPy arrays from pickles, and nothing else.
+"""Reads pickles without running them.
 
-A pickle is a program that can call anything. This reader does not run it: it interprets the
-few opcodes that nested dicts, lists and tuples of arrays are made of, and knows the globals that
-NumPy writes, which it rebuilds arrays from by itself. Any other opcode or global is refused by
-name.
+A pickle is a program that can call anything. This reader does not run it: it interprets the few
+opcodes that data is made of, and knows only the globals it is told of, each of which it
+answers for by itself. Any other opcode or global is refused by name.
 """
 
 from __future__ import annotations
 
-import math
+import mmap
 import pickletools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from perceptual_jax.errors import InputError
 
-__all__ = ["MAX_BYTES", "PickleError", "read_arrays"]
+__all__ = ["MAX_DEPTH", "Globals", "Made", "PickleError", "Rebuild", "interpret", "malformed"]
 
-MAX_BYTES = 2**31
-"""The largest pickle read."""
+MAX_OPCODES = 1_000_000
+"""The longest program read: that of a whole checkpoint of VGG-19 has some ten thousand."""
 
-_DTYPES = {f"{kind}{size}" for kind in "fiu" for size in (1, 2, 4, 8)} - {"f1"}
+MAX_DEPTH = 100
+"""The deepest nesting of containers."""
 
 
 class PickleError(InputError):
-    """A pickle is malformed or holds more than arrays."""
+    """A pickle is malformed or holds more than it should."""
 
 
-@dataclass
-class _Dtype:
-    """A NumPy dtype in the making: `dtype("f4")`, then its state says the byte order."""
-
-    name: str
-    order: str = "|"
-
-
-@dataclass
-class _Array:
-    """A NumPy array in the making: empty until its state arrives."""
-
-    value: np.ndarray | None = None
-
-
-class _Global:
-    """A name that may be called: what it makes of the arguments."""
+class Rebuild:
+    """What stands for a global that may be called: what it makes of the arguments."""
 
     def __init__(self, call: Callable[..., Any]):
         self.call = call
 
 
-def _make_dtype(name: Any, *_flags: Any) -> _Dtype:
-    if name not in _DTYPES:
-        raise PickleError(f"an array of dtype {name!r}: only plain numbers are read")
-    return _Dtype(name)
+class Made:
+    """Base of what a global makes when pickle completes it later, by BUILD."""
+
+    def build(self, state: Any) -> None:
+        """Takes the state that pickle gives."""
+        raise PickleError(f"a state for {type(self).__name__}")
 
 
-def _set_dtype(dtype: _Dtype, state: Any) -> None:
-    order = state[1]
-    if order not in ("<", "|", ">"):
-        raise PickleError(f"a dtype of byte order {order!r}")
-    dtype.order = order
-
-
-def _set_array(array: _Array, state: Any) -> None:
-    _version, shape, dtype, fortran, data = state
-    array.value = _shaped(data, dtype, shape, "F" if fortran else "C")
-
-
-def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
-    return _Array(_shaped(data, dtype, shape, order))
-
-
-def _shaped(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
-    if not (
-        isinstance(shape, tuple)
-        and all(type(side) is int and side >= 0 for side in shape)
-        and isinstance(dtype, _Dtype)
-        and isinstance(data, bytes)
-        and order in ("C", "F")
-    ):
-        raise PickleError("an array that is not made of (shape, dtype, order, bytes)")
-    resolved = np.dtype(dtype.order.replace("|", "=") + dtype.name)
-    if math.prod(shape) * resolved.itemsize != len(data):
-        raise PickleError(f"an array of shape {shape} with {len(data)} bytes of data")
-    return np.frombuffer(data, resolved).reshape(shape, order=order)
-
-
-_GLOBALS: Mapping[str, _Global] = {
-    # NumPy 2 writes numpy._core where NumPy 1 wrote numpy.core.
-    "numpy.core.multiarray _reconstruct": _Global(lambda *_: _Array()),
-    "numpy._core.multiarray _reconstruct": _Global(lambda *_: _Array()),
-    # What protocol 5 calls instead.
-    "numpy.core.numeric _frombuffer": _Global(_from_buffer),
-    "numpy._core.numeric _frombuffer": _Global(_from_buffer),
-    "numpy ndarray": _Global(lambda *_: _Array()),
-    "numpy dtype": _Global(_make_dtype),
-}
+Globals = Mapping[str, Any]
+"""`{"module name": what stands for it}`: a `Rebuild` for what may be called."""
 
 _MARK = object()
-_CONSTANTS = {
-    "NONE": None,
-    "NEWTRUE": True,
-    "NEWFALSE": False,
-}
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
     "EMPTY_LIST": list,
@@ -120,39 +60,76 @@ _LITERALS = {
     "LONG1",
     "BINUNICODE",
     "SHORT_BINUNICODE",
+    "BINSTRING",  # Text, as Python 2 wrote it.
+    "SHORT_BINSTRING",
     "BINBYTES",
     "SHORT_BINBYTES",
     "BINBYTES8",
 }
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
+# What a malformed pickle makes the interpreter, or Python's parser of opcodes, raise.
+malformed = (
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+)
 
-def read_arrays(path: str | Path) -> Any:
-    """Reads a pickle of arrays in dicts, lists and tuples.
+
+class _Limited:
+    """A file whose reads are bounded: a length that lies must not fill the memory."""
+
+    def __init__(self, file: mmap.mmap | Any, longest: int):
+        self._file = file
+        self._longest = longest
+        self.tell = file.tell
+
+    def read(self, count: int) -> bytes:
+        if count > self._longest:
+            raise PickleError(f"a value of {count:,} bytes, more than {self._longest:,}")
+        return self._file.read(count)
+
+    def readline(self) -> bytes:
+        # Only opcodes of text protocols and GLOBAL end by a newline; names are short.
+        start = self._file.tell()
+        line = self._file.read(1000)
+        end = line.find(b"\n") + 1
+        if not end:
+            raise PickleError("a name without an end")
+        self._file.seek(start + end)
+        return line[:end]
+
+
+def interpret(
+    file: Any,
+    known: Globals,
+    *,
+    longest: int,
+    persistent: Callable[[Any], Any] | None = None,
+    integer_keys: bool = False,
+) -> Any:
+    """Interprets one pickle.
 
     Args:
-      path: the file, of at most `MAX_BYTES`.
+      file: a seekable binary file or memory map, at the pickle's first byte; it is left after
+        the last one.
+      known: the globals that may be named.
+      longest: the most bytes that one value may have.
+      persistent: what stands for a persistent id; None refuses them.
+      integer_keys: whether dicts may have small integers for keys, beside text.
 
     Returns:
-      What was pickled, arrays as read-only NumPy arrays.
+      What was pickled. Containers can be shared, and lists hold themselves.
 
     Raises:
-      PickleError: if the file is malformed, too large, or holds anything but plain numeric
-        arrays, containers, numbers, text and bytes; the message names what it held.
+      PickleError: for what is not allowed, by name.
+      malformed: one of these errors, for what no pickle writes.
     """
-    path = Path(path)
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise PickleError(f"{path} is {size:,} bytes, more than {MAX_BYTES:,}")
-    try:
-        return _finished(_interpret(path.read_bytes()))
-    except PickleError as error:
-        raise PickleError(f"{path} is not a pickle of arrays: it holds {error}") from None
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise PickleError(f"{path} is not a pickle of arrays: it is malformed ({error})") from None
-
-
-def _interpret(data: bytes) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
 
@@ -166,9 +143,22 @@ def _interpret(data: bytes) -> Any:
         del stack[at:]
         return items
 
+    def pop() -> Any:
+        if stack[-1] is _MARK:
+            raise PickleError("a mark where a value belongs")
+        return stack.pop()
+
+    def key(value: Any) -> Any:
+        # Small integers: large ones can be chosen to collide.
+        small = integer_keys and type(value) is int and abs(value) < 2**31
+        return value if small else _expect(value, str)
+
     argument: Any
-    for opcode, argument, _position in pickletools.genops(data):
+    limited: Any = _Limited(file, longest)
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(limited)):
         name = opcode.name
+        if count > MAX_OPCODES:
+            raise PickleError(f"more than {MAX_OPCODES:,} instructions")
         if name in _LITERALS:
             stack.append(argument)
         elif name == "BYTEARRAY8":
@@ -188,40 +178,46 @@ def _interpret(data: bytes) -> Any:
         elif name == "TUPLE":
             stack.append(tuple(pop_to_mark()))
         elif name in _TUPLES:
-            count = _TUPLES[name]
-            items = tuple(stack[-count:])
-            del stack[-count:]
+            size = _TUPLES[name]
+            items = tuple(stack[-size:])
+            if len(items) < size or any(item is _MARK for item in items):
+                raise PickleError("a tuple of missing values")
+            del stack[-size:]
             stack.append(items)
         elif name == "APPEND":
-            item = stack.pop()
+            item = pop()
             _expect(stack[-1], list).append(item)
         elif name == "APPENDS":
             items_to_add = pop_to_mark()
             _expect(stack[-1], list).extend(items_to_add)
         elif name == "SETITEM":
-            value, key = stack.pop(), stack.pop()
-            _expect(stack[-1], dict)[_expect(key, str)] = value
+            value, setting = pop(), pop()
+            _expect(stack[-1], dict)[key(setting)] = value
         elif name == "SETITEMS":
             pairs = pop_to_mark()
             target = _expect(stack[-1], dict)
-            for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-                target[_expect(key, str)] = value
+            for setting, value in zip(pairs[::2], pairs[1::2], strict=True):
+                target[key(setting)] = value
         elif name in ("GLOBAL", "STACK_GLOBAL"):
             if name == "STACK_GLOBAL":
-                attribute, module = stack.pop(), stack.pop()
+                attribute, module = pop(), pop()
                 argument = f"{module} {attribute}"
-            if argument not in _GLOBALS:
-                raise PickleError(f"a reference to {argument.replace(' ', '.')!r}")
-            stack.append(_GLOBALS[argument])
+            if argument not in known:
+                raise PickleError(f"a reference to {argument.replace(' ', '.')[:200]!r}")
+            stack.append(known[argument])
         elif name == "REDUCE":
-            arguments, function = stack.pop(), stack.pop()
-            stack.append(_expect(function, _Global).call(*_expect(arguments, tuple)))
+            arguments, function = pop(), pop()
+            stack.append(_expect(function, Rebuild).call(*_expect(arguments, tuple)))
         elif name == "BUILD":
-            state, built = stack.pop(), stack[-1]
-            if isinstance(built, _Array):
-                _set_array(built, state)
-            else:
-                _set_dtype(_expect(built, _Dtype), state)
+            state, built = pop(), stack[-1]
+            if type(built) is dict:
+                # An ordered dict with attributes, as state dicts have; they are not needed.
+                continue
+            if not isinstance(built, Made):
+                raise PickleError(f"a state for a {type(built).__name__}")
+            built.build(state)
+        elif name == "BINPERSID" and persistent is not None:
+            stack.append(persistent(pop()))
         elif name in ("PROTO", "FRAME"):
             continue
         elif name == "STOP":
@@ -230,35 +226,10 @@ def _interpret(data: bytes) -> Any:
             raise PickleError(f"the opcode {name}")
     if len(stack) != 1:
         raise PickleError(f"{len(stack)} values instead of one")
-    return stack[0]
+    return pop()
 
 
 def _expect(value: Any, kind: type) -> Any:
     if type(value) is not kind:
         raise PickleError(f"a {type(value).__name__} where a {kind.__name__} belongs")
     return value
-
-
-def _finished(value: Any, depth: int = 0, done: dict[int, Any] | None = None) -> Any:
-    """Replaces arrays in the making by arrays; refuses what was left unfinished.
-
-    What is shared is finished once: a few bytes can say a list of lists of the same lists.
-    """
-    done = {} if done is None else done
-    if depth > 100:
-        raise PickleError("containers nested more than 100 deep")
-    if id(value) in done:
-        return done[id(value)]
-    if isinstance(value, (_Dtype, _Global)) or value is _MARK:
-        raise PickleError("a bare dtype or function")
-    if isinstance(value, _Array):
-        if value.value is None:
-            raise PickleError("an array without data")
-        return value.value
-    finished = value
-    if isinstance(value, dict):
-        finished = {key: _finished(item, depth + 1, done) for key, item in value.items()}
-    elif isinstance(value, (list, tuple)):
-        finished = type(value)(_finished(item, depth + 1, done) for item in value)
-    done[id(value)] = finished
-    return finished

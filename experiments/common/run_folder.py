@@ -24,7 +24,7 @@ from perceptual_jax import weights
 from perceptual_jax._files import write_whole
 from perceptual_jax.errors import InputError
 
-__all__ = ["RunFolder", "file_name", "resumed", "start", "weight_checksums"]
+__all__ = ["RunFolder", "file_name", "resumed", "start", "weights_used"]
 
 C = TypeVar("C")
 
@@ -129,7 +129,7 @@ def start(command: str, config: Any, *, distances: Iterable[pj.Distance] = ()) -
     Args:
       command: the command.
       config: its dataclass, with the fields out and name, and resume where it can be.
-      distances: what the run computes; the checksums of their weights are recorded.
+      distances: what the run computes; the provenance of their weights is recorded.
 
     Raises:
       InputError: if the name is taken or not a name, or the folder cannot be made.
@@ -140,7 +140,7 @@ def start(command: str, config: Any, *, distances: Iterable[pj.Distance] = ()) -
         return RunFolder(parent / name, command)
     if name is not None:
         _check_name(name)
-    checksums = weight_checksums(distances)  # Fails, if weights are missing, before the folder is.
+    provenances = weights_used(distances)  # Fails, if weights are missing, before the folder is.
     made = tuple(folder for folder in (parent, *parent.parents) if not folder.exists())
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def start(command: str, config: Any, *, distances: Iterable[pj.Distance] = ()) -
             "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "versions": _versions(),
             "devices": [device.device_kind for device in jax.devices()],
-            "weights": checksums,
+            "weights": provenances,
         },
     )
     return folder
@@ -212,15 +212,15 @@ def _saved_config(path: Path, config: C) -> C:
     return dataclasses.replace(config, **(values | here))  # type: ignore[type-var]
 
 
-def weight_checksums(distances: Iterable[pj.Distance]) -> dict[str, str]:
-    """The manifest's checksum of every pretrained weight set among the distances' params."""
+def weights_used(distances: Iterable[pj.Distance]) -> dict[str, dict[str, str]]:
+    """The provenance of every pretrained weight set among the distances' params."""
     sets = {
         weight_set
         for distance in distances
         for weight_set in jax.eval_shape(distance.init, jax.random.key(0))
         if weight_set in weights.names()
     }
-    return {weight_set: weights.entry(weight_set).sha256 for weight_set in sorted(sets)}
+    return {weight_set: weights.provenance(weight_set)._asdict() for weight_set in sorted(sets)}
 
 
 def _versions() -> dict[str, str]:

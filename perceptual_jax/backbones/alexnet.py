@@ -1,4 +1,4 @@
-"""AlexNet in its one-column form, convolutions only.
+"""AlexNet in its one-column form.
 
 References:
   A. Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014,
@@ -7,7 +7,7 @@ References:
 
 from __future__ import annotations
 
-from perceptual_jax.backbones.network import Backbone, Conv, MaxPool, ReLU
+from perceptual_jax.backbones.network import AdaptiveAveragePool, Backbone, Conv, MaxPool, ReLU
 
 __all__ = ["ALEXNET"]
 
@@ -27,6 +27,14 @@ ALEXNET = Backbone(
         Conv("conv5", 256, 256, size=3, padding=1),
         ReLU("relu5"),
         MaxPool("pool5", size=3, stride=2),
+    ),
+    (
+        AdaptiveAveragePool("avgpool", size=6),
+        Conv("fc6", 256, 4096, size=6),
+        ReLU("relu6"),
+        Conv("fc7", 4096, 4096, size=1),
+        ReLU("relu7"),
+        Conv("fc8", 4096, 1000, size=1),
     ),
 )
 """Layers conv1 (before ReLU), relu1, pool1, ..., conv5, relu5, pool5."""

@@ -15,15 +15,51 @@ import jax.numpy as jnp
 from perceptual_jax._typing import Array, Float, Key
 from perceptual_jax.errors import InputError, choice
 from perceptual_jax.ops.convolution import conv2d
-from perceptual_jax.ops.pooling import max_pool
+from perceptual_jax.ops.pooling import adaptive_average_pool, max_pool
 
-__all__ = ["PIXELS", "Backbone", "Conv", "LayerParams", "MaxPool", "ReLU"]
+__all__ = [
+    "PIXELS",
+    "AdaptiveAveragePool",
+    "Backbone",
+    "Conv",
+    "Fire",
+    "LayerParams",
+    "MaxPool",
+    "ReLU",
+    "ReceptiveField",
+]
 
 PIXELS = "pixels"
 """The name under which a network's input counts as a layer."""
 
 LayerParams: TypeAlias = Mapping[str, Mapping[str, Array]]
 """`{layer: {"kernel": HWIO, "bias": [O]}}`."""
+
+
+class ReceptiveField(NamedTuple):
+    """Which pixels of the input one output of a layer sees.
+
+    Attributes:
+      size: its side, in pixels.
+      stride: how far apart, in pixels, the fields of neighbouring outputs are.
+      centre: where the field of the first output is centred, in pixels from the centre of the
+        first pixel; padding can put it outside.
+    """
+
+    size: int
+    stride: int
+    centre: float
+
+    def after(self, size: int, stride: int, padding: int) -> ReceptiveField:
+        """The field of a window of this size, stride and padding over such outputs."""
+        return ReceptiveField(
+            self.size + (size - 1) * self.stride,
+            self.stride * stride,
+            self.centre + ((size - 1) / 2 - padding) * self.stride,
+        )
+
+
+# --- Layers: each has a name, and says what it computes, sees and needs ----------------------
 
 
 class Conv(NamedTuple):
@@ -41,19 +77,136 @@ class Conv(NamedTuple):
         """HWIO."""
         return (self.size, self.size, self.inputs, self.outputs)
 
+    @property
+    def convolutions(self) -> tuple[Conv, ...]:
+        """Itself."""
+        return (self,)
+
+    def apply(self, params: LayerParams, x: Array, precision: jax.lax.Precision) -> Array:
+        """[n, h, w, inputs] -> [n, h', w', outputs]."""
+        return conv2d(
+            x,
+            params[self.name]["kernel"],
+            params[self.name]["bias"],
+            stride=self.stride,
+            padding=self.padding,
+            precision=precision,
+        )
+
+    def field(self, inputs: ReceptiveField) -> ReceptiveField:
+        """The receptive field, given that of the layer before."""
+        return inputs.after(self.size, self.stride, self.padding)
+
+    def smallest_input(self, side: int) -> int:
+        """The least side that gives an output of this side."""
+        return max(1, (side - 1) * self.stride + self.size - 2 * self.padding)
+
 
 class ReLU(NamedTuple):
     """max(x, 0)."""
 
     name: str
 
+    @property
+    def convolutions(self) -> tuple[Conv, ...]:
+        """None."""
+        return ()
+
+    def apply(self, params: LayerParams, x: Array, precision: jax.lax.Precision) -> Array:
+        """[n, h, w, c], rectified."""
+        return jax.nn.relu(x)
+
+    def field(self, inputs: ReceptiveField) -> ReceptiveField:
+        """That of the layer before."""
+        return inputs
+
+    def smallest_input(self, side: int) -> int:
+        """The same side."""
+        return side
+
 
 class MaxPool(NamedTuple):
-    """Max pooling without padding."""
+    """Max pooling; with `ceil`, a last window may reach over the border."""
 
     name: str
     size: int
     stride: int
+    ceil: bool = False
+
+    @property
+    def convolutions(self) -> tuple[Conv, ...]:
+        """None."""
+        return ()
+
+    def apply(self, params: LayerParams, x: Array, precision: jax.lax.Precision) -> Array:
+        """[n, h, w, c] -> [n, h', w', c]."""
+        return max_pool(x, self.size, self.stride, ceil=self.ceil)
+
+    def field(self, inputs: ReceptiveField) -> ReceptiveField:
+        """The receptive field, given that of the layer before."""
+        return inputs.after(self.size, self.stride, 0)
+
+    def smallest_input(self, side: int) -> int:
+        """The least side that gives an output of this side."""
+        return (side - 1) * self.stride + self.size - (self.stride - 1 if self.ceil else 0)
+
+
+class Fire(NamedTuple):
+    """A 1x1 convolution to few channels, then 1x1 and 3x3 ones side by side; ReLU after each.
+
+    Its convolutions are called `{name}_squeeze`, `{name}_expand1x1` and `{name}_expand3x3`.
+    """
+
+    name: str
+    inputs: int
+    squeeze: int
+    expand: int
+
+    @property
+    def convolutions(self) -> tuple[Conv, ...]:
+        """squeeze, expand1x1, expand3x3."""
+        return (
+            Conv(f"{self.name}_squeeze", self.inputs, self.squeeze, size=1),
+            Conv(f"{self.name}_expand1x1", self.squeeze, self.expand, size=1),
+            Conv(f"{self.name}_expand3x3", self.squeeze, self.expand, size=3, padding=1),
+        )
+
+    def apply(self, params: LayerParams, x: Array, precision: jax.lax.Precision) -> Array:
+        """[n, h, w, inputs] -> [n, h, w, 2 expand]."""
+        squeeze, *expands = self.convolutions
+        squeezed = jax.nn.relu(squeeze.apply(params, x, precision))
+        expanded = [expand.apply(params, squeezed, precision) for expand in expands]
+        return jax.nn.relu(jnp.concatenate(expanded, axis=-1))
+
+    def field(self, inputs: ReceptiveField) -> ReceptiveField:
+        """That of its 3x3 half."""
+        return inputs.after(3, 1, 1)
+
+    def smallest_input(self, side: int) -> int:
+        """The same side."""
+        return side
+
+
+class AdaptiveAveragePool(NamedTuple):
+    """Means over size x size nearly equal parts, whatever the image's size."""
+
+    name: str
+    size: int
+
+    @property
+    def convolutions(self) -> tuple[Conv, ...]:
+        """None."""
+        return ()
+
+    def apply(self, params: LayerParams, x: Array, precision: jax.lax.Precision) -> Array:
+        """[n, h, w, c] -> [n, size, size, c]."""
+        return adaptive_average_pool(x, self.size)
+
+
+FeatureLayer: TypeAlias = Conv | ReLU | MaxPool | Fire
+ClassifierLayer: TypeAlias = AdaptiveAveragePool | Conv | ReLU
+
+# --- Networks ------------------------------------------------------------------------------
 
 
 class Backbone(NamedTuple):
@@ -61,11 +214,15 @@ class Backbone(NamedTuple):
 
     Attributes:
       name: the name of its pretrained weight set.
-      layers: the table.
+      layers: the table of the layers whose outputs are features.
+      classifier: the table of those that make ImageNet's 1,000 classes of the last feature;
+        their weights are a set of their own, `{name}-classifier`. A fully connected layer is a
+        convolution that sees the whole of its input.
     """
 
     name: str
-    layers: tuple[Conv | ReLU | MaxPool, ...]
+    layers: tuple[FeatureLayer, ...]
+    classifier: tuple[ClassifierLayer, ...] = ()
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -74,8 +231,13 @@ class Backbone(NamedTuple):
 
     @property
     def convolutions(self) -> tuple[Conv, ...]:
-        """The layers that have params."""
-        return tuple(layer for layer in self.layers if isinstance(layer, Conv))
+        """What has params, the classifier's apart."""
+        return tuple(conv for layer in self.layers for conv in layer.convolutions)
+
+    @property
+    def classifier_convolutions(self) -> tuple[Conv, ...]:
+        """What has params in the classifier."""
+        return tuple(conv for layer in self.classifier for conv in layer.convolutions)
 
     def features(
         self,
@@ -102,22 +264,31 @@ class Backbone(NamedTuple):
         for layer in self.layers:
             if len(found) == len(wanted):
                 break
-            if isinstance(layer, Conv):
-                x = conv2d(
-                    x,
-                    params[layer.name]["kernel"],
-                    params[layer.name]["bias"],
-                    stride=layer.stride,
-                    padding=layer.padding,
-                    precision=precision,
-                )
-            elif isinstance(layer, ReLU):
-                x = jax.nn.relu(x)
-            else:
-                x = max_pool(x, layer.size, layer.stride)
+            x = layer.apply(params, x, precision)
             if layer.name in wanted:
                 found[layer.name] = x
         return found
+
+    def logits(
+        self,
+        params: LayerParams,
+        images: Float[Array, "n h w 3"],
+        *,
+        precision: jax.lax.Precision = jax.lax.Precision.HIGHEST,
+    ) -> Float[Array, "n 1000"]:
+        """The scores of ImageNet's classes, before the softmax.
+
+        Args:
+          params: those of the features and those of the classifier,
+            `weights.read("vgg16") | weights.read("vgg16-classifier")`.
+          images: normalised as in training; 224 px is what the networks were trained on.
+          precision: of the products.
+        """
+        last = self.layers[-1].name
+        x = self.features(params, images, (last,), precision=precision)[last]
+        for layer in self.classifier:
+            x = layer.apply(params, x, precision)
+        return x.reshape(x.shape[0], -1)
 
     def checked_layers(self, names: Iterable[str]) -> tuple[str, ...]:
         """Returns the names as a tuple; raises `InputError` for none, strangers and repeats."""
@@ -130,6 +301,24 @@ class Backbone(NamedTuple):
             raise InputError(f"{self.name}: layers must not repeat; got {names}")
         return names
 
+    def receptive_field(self, name: str) -> ReceptiveField:
+        """Which pixels one output of a layer sees.
+
+        Raises:
+          InputError: if there is no such layer.
+
+        Example:
+          >>> from perceptual_jax.backbones import BACKBONES
+          >>> BACKBONES["vgg16"].receptive_field("relu3_3")
+          ReceptiveField(size=40, stride=4, centre=1.5)
+        """
+        choice(f"{self.name}: a layer", name, self.layer_names)
+        field = ReceptiveField(size=1, stride=1, centre=0.0)
+        depth = self.layer_names.index(name)
+        for layer in self.layers[:depth]:
+            field = layer.field(field)
+        return field
+
     def smallest_input(self, names: Iterable[str]) -> int:
         """The least side, in pixels, for which every layer named has an output."""
         wanted = set(names) - {PIXELS}
@@ -138,9 +327,8 @@ class Backbone(NamedTuple):
         passed = False
         for layer in reversed(self.layers):
             passed = passed or layer.name in wanted
-            if passed and not isinstance(layer, ReLU):
-                padding = layer.padding if isinstance(layer, Conv) else 0
-                side = max(1, (side - 1) * layer.stride + layer.size - 2 * padding)
+            if passed:
+                side = layer.smallest_input(side)
         return side
 
     def random_params(self, key: Key, *, zero_mean_first: bool = False) -> dict[str, dict]:

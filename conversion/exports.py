@@ -1,0 +1,74 @@
+"""Our weights under other people's names: the way back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+
+from conversion import layouts
+from conversion.name_maps import NAME_MAPS, Channels
+from perceptual_jax import weights
+from perceptual_jax._files import write_whole
+from perceptual_jax.errors import choice
+
+__all__ = ["DIALECTS", "export"]
+
+DIALECTS = ("torchvision", "timm")
+"""Whose names a network can be exported under."""
+
+
+def export(name: str, out: str | Path, *, dialect: str = "torchvision") -> Path:
+    """Writes a weight set of the store as a safetensors file under other people's names.
+
+    Layouts and shapes are theirs too, so that `load_state_dict` takes it. A network whose batch
+    normalisation was folded is exported as the plain network that it is.
+
+    Args:
+      name: one of `weights.names()`; a network comes with its classifier if that is in the store.
+      out: the file to write.
+      dialect: "torchvision" or "timm", for networks; LPIPS and DISTS have names of their own.
+
+    Returns:
+      The file written.
+
+    Raises:
+      WeightsError: if the weights are not in the store, or the dialect is not known.
+    """
+    choice("--dialect", dialect, DIALECTS)
+    sets = [name]
+    classifier = f"{name}-classifier"
+    if classifier in weights.names() and weights.find(classifier):
+        sets.append(classifier)
+    tensors = {key: t for each in sets for key, t in _theirs(each, dialect).items()}
+    provenance = weights.provenance(name)._asdict()
+    out = Path(out)
+    write_whole(out, safetensors.numpy.save(tensors, {"format": "pt", **provenance}))
+    return out
+
+
+def _theirs(name: str, dialect: str) -> dict[str, np.ndarray]:
+    """The tensors of a weight set under their names."""
+    # What is left of a folded batch normalisation is the plain network.
+    tables = NAME_MAPS[name.replace("_bn", "")]
+    # LPIPS and DISTS have one table, their own; timm keeps torchvision's names where it has none.
+    table = tables.get(dialect) or next(iter(tables.values()))
+    params = weights.read(name)
+    tensors: dict[str, np.ndarray] = {}
+    parts: dict[str, list[np.ndarray]] = {}
+    for ours, row in table.items():
+        if isinstance(row, Channels):
+            layer, leaf = ours.rsplit(".", 1)
+            parts.setdefault(row.name, []).append(params[layer][leaf])
+            continue
+        # torchvision's fully connected layers are matrices; of timm's, only the last is.
+        matrix = ours == "fc8" or (ours.startswith("fc") and dialect == "torchvision")
+        tensors[f"{row.name}.weight"] = layouts.theirs(
+            params[ours]["kernel"], fully_connected=matrix
+        )
+        if "bias" in params[ours]:
+            tensors[f"{row.name}.bias"] = params[ours]["bias"]
+    for theirs, channels in parts.items():
+        tensors[theirs] = np.concatenate(channels).reshape(1, -1, 1, 1)
+    return tensors
