@@ -49,6 +49,7 @@ class _SameKind(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         allowed = ("https:",) if req.full_url.startswith("https:") else ("https:", "http:")
         if not newurl.startswith(allowed):
+            fp.close()
             raise _HopelessError(f"it redirects to {newurl}, which is not {' or '.join(allowed)}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -61,11 +62,12 @@ def downloaded(
     progress: Progress | None = None,
     timeout: float = 30.0,
     pause: float = 1.0,
-) -> Iterator[Path]:
+) -> Iterator[Callable[[], Path]]:
     """A file from the network, checked, for the block to use; then it is removed.
 
-    Other processes that ask for the same file wait until then. If the block raises, the file
-    stays, and the next call need not download it.
+    Other processes that want the same file wait for the block to end. It is downloaded when the
+    block asks for it: what another process made of it meanwhile may be enough. If the block
+    raises, the file stays, and the next call need not download it.
 
     Args:
       source: its address, whose beginning `$PERCEPTUAL_JAX_MIRROR` replaces, and its SHA-256.
@@ -75,17 +77,18 @@ def downloaded(
       pause: seconds before the second attempt; twice as long before every further one.
 
     Yields:
-      The file.
+      A function that returns the file.
 
     Raises:
-      WeightsError: if the server cannot be reached, breaks off too often, or serves another
-        file. What was downloaded of the right one is kept, to go on with.
+      WeightsError: from that function, if the server cannot be reached, breaks off too often, or
+        serves another file. What was downloaded of the right one is kept, to go on with.
     """
     url = _address(source.url)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / Path(urllib.parse.urlparse(source.url).path).name
     partial = path.with_name(f"{path.name}.part")
-    with _locked(path.with_name(f"{path.name}.lock")):
+
+    def fetched() -> Path:
         if not _matches(path, source):
             # What an earlier run left may be whole, the beginning, or of something else.
             resumed = partial.is_file()
@@ -101,7 +104,10 @@ def downloaded(
                     f"begin with {source.sha256}"
                 )
             partial.replace(path)
-        yield path
+        return path
+
+    with _locked(path.with_name(f"{path.name}.lock")):
+        yield fetched
         path.unlink(missing_ok=True)
 
 
@@ -117,8 +123,8 @@ def _address(url: str) -> str:
 def _fetch(url: str, path: Path, progress: Progress | None, timeout: float, pause: float) -> None:
     """Appends what is missing, in as many attempts as it may take."""
     failures = 0
+    furthest = path.stat().st_size if path.exists() else 0
     for _ in range(_MAX_ATTEMPTS):
-        before = path.stat().st_size if path.exists() else 0
         try:
             with path.open("ab") as file:
                 _append(url, file, progress, timeout)
@@ -126,12 +132,16 @@ def _fetch(url: str, path: Path, progress: Progress | None, timeout: float, paus
         except _HopelessError as error:
             raise WeightsError(f"{url}: {error}") from None
         except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
             problem = _problem(error, timeout)
             if isinstance(error, urllib.error.HTTPError) and error.code == 416:
                 path.unlink()  # There is nothing after what we have: it is not what it was.
-        # An attempt that brought something is no failure: a poor line gets there in the end.
-        after = path.stat().st_size if path.exists() else 0
-        failures = 0 if after > before else failures + 1
+        # An attempt that came further than any is no failure: a poor line gets there in the end.
+        # What is fetched anew, as far as before, is: a server that never is content would go on.
+        have = path.stat().st_size if path.exists() else 0
+        failures = 0 if have > furthest else failures + 1
+        furthest = max(furthest, have)
         if failures == _FAILURES:
             break
         time.sleep(min(pause * 2**failures, 30))
@@ -142,7 +152,8 @@ def _problem(error: Exception, timeout: float) -> str:
     """What went wrong, in words; raises a `WeightsError` where another attempt is no use."""
     reason = getattr(error, "reason", error)
     if isinstance(error, urllib.error.HTTPError):
-        answer = f"the server answers {error.code} {error.reason}"
+        # urllib's own words for redirects in a circle are three lines.
+        answer = f"the server answers {error.code} {' '.join(str(error.reason).split())}"
         if error.code < 500 and error.code not in (408, 416, 429):
             raise WeightsError(f"{error.url}: {answer}")
         return answer
@@ -151,7 +162,9 @@ def _problem(error: Exception, timeout: float) -> str:
     if isinstance(reason, TimeoutError):
         return f"nothing came for {timeout:g} seconds"
     if isinstance(error, http.client.IncompleteRead):
-        return f"the server broke off {error.expected:,} bytes before the end"
+        # Of what is sent in chunks nobody knows the length.
+        left = "" if error.expected is None else f"{error.expected:,} bytes "
+        return f"the server broke off {left}before the end"
     return str(reason) or type(reason).__name__
 
 

@@ -62,8 +62,8 @@ def _theirs(name: str, dialect: str) -> dict[str, np.ndarray]:
             layer, leaf = ours.rsplit(".", 1)
             parts.setdefault(row.name, []).append(params[layer][leaf])
             continue
-        # torchvision's fully connected layers are matrices; of timm's, only the last is.
-        matrix = ours == "fc8" or (ours.startswith("fc") and dialect == "torchvision")
+        # Fully connected layers are matrices there, apart from timm's two before the last.
+        matrix = ours.startswith("fc") and not row.name.startswith("pre_logits.")
         tensors[f"{row.name}.weight"] = layouts.theirs(
             params[ours]["kernel"], fully_connected=matrix
         )

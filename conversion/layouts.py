@@ -22,7 +22,12 @@ BATCH_NORM_EPSILON = 1e-5
 
 _BLOCK = 2**23  # Bytes read at a time.
 
+# What is too large for float32 becomes infinite, a negative variance's root NaN: whoever checks
+# the tensors says so, once.
+_quietly = np.errstate(over="ignore", invalid="ignore")
 
+
+@_quietly
 def kernel(name: str, tensor: Tensor, shape: tuple[int, ...]) -> np.ndarray:
     """A kernel HWIO of this shape, in float32, from a weight OIHW or [O, I H W].
 
@@ -44,6 +49,7 @@ def kernel(name: str, tensor: Tensor, shape: tuple[int, ...]) -> np.ndarray:
     return result
 
 
+@_quietly
 def vector(name: str, tensor: Tensor, shape: tuple[int, ...]) -> np.ndarray:
     """A vector of this shape, in float32.
 
@@ -55,6 +61,7 @@ def vector(name: str, tensor: Tensor, shape: tuple[int, ...]) -> np.ndarray:
     return tensor.read().astype(np.float32, copy=False)
 
 
+@_quietly
 def channels(
     name: str, tensor: Tensor, start: int, shape: tuple[int, ...], total: int
 ) -> np.ndarray:
@@ -68,6 +75,7 @@ def channels(
     return tensor.read().reshape(total)[start : start + shape[0]].astype(np.float32, copy=False)
 
 
+@_quietly
 def folded(
     kernel: np.ndarray, bias: np.ndarray | None, norm: Callable[[str], np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:

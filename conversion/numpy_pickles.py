@@ -16,8 +16,10 @@ from conversion.pickles import (
     Made,
     PickleError,
     Rebuild,
+    are_counts,
     interpret,
     malformed,
+    one_line,
 )
 
 __all__ = ["MAX_BYTES", "NUMPY_GLOBALS", "finished", "read_arrays"]
@@ -32,15 +34,17 @@ class _Dtype(Made):
     """A NumPy dtype in the making: `dtype("f4")`, then its state says the byte order."""
 
     def __init__(self, name: Any):
-        if name not in _DTYPES:
-            raise PickleError(f"an array of dtype {name!r}: only plain numbers are read")
+        if type(name) is not str or name not in _DTYPES:
+            # Only text is quoted: tuples of tuples, shared, can be endless to print.
+            quoted = repr(name) if type(name) is str else f"a {type(name).__name__}"
+            raise PickleError(f"an array of dtype {quoted}: only plain numbers are read")
         self.name = name
         self.order = "|"
 
     def build(self, state: Any) -> None:
         order = state[1]
         if order not in ("<", "|", ">"):
-            raise PickleError(f"a dtype of byte order {order!r}")
+            raise PickleError("a dtype without a byte order")
         self.order = order
 
 
@@ -57,8 +61,7 @@ class _Array(Made):
 
 def _shaped(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     if not (
-        isinstance(shape, tuple)
-        and all(type(side) is int and side >= 0 for side in shape)
+        are_counts(shape)
         and isinstance(dtype, _Dtype)
         and isinstance(data, bytes)
         and order in ("C", "F")
@@ -98,6 +101,8 @@ NUMPY_GLOBALS: Globals = {
     "numpy ndarray": Rebuild(lambda *_: _Array()),
     "numpy dtype": Rebuild(lambda name, *_flags: _Dtype(name)),
     "_codecs encode": Rebuild(_encoded),
+    # What protocol 2 writes for no bytes at all.
+    "__builtin__ bytes": Rebuild(lambda: b""),
 }
 
 
@@ -119,13 +124,13 @@ def read_arrays(path: str | Path) -> Any:
     if size > MAX_BYTES:
         raise PickleError(f"{path} is {size:,} bytes, more than {MAX_BYTES:,}")
     try:
-        # A copy of the file, in memory, for arrays to be views of.
-        data = io.BytesIO(path.read_bytes())
-        return finished(interpret(data, NUMPY_GLOBALS, longest=MAX_BYTES))
+        return finished(interpret(io.BytesIO(path.read_bytes()), NUMPY_GLOBALS, longest=size))
     except PickleError as error:
-        raise PickleError(f"{path} is not a pickle of arrays: it holds {error}") from None
+        raise PickleError(f"{path} is not a pickle of arrays: it holds {one_line(error)}") from None
     except malformed as error:
-        raise PickleError(f"{path} is not a pickle of arrays: it is malformed ({error})") from None
+        raise PickleError(
+            f"{path} is not a pickle of arrays: it is malformed ({one_line(error)})"
+        ) from None
 
 
 def finished(value: Any, depth: int = 0, done: dict[int, Any] | None = None) -> Any:

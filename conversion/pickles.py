@@ -7,20 +7,33 @@ answers for by itself. Any other opcode or global is refused by name.
 
 from __future__ import annotations
 
-import mmap
 import pickletools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from perceptual_jax.errors import InputError
 
-__all__ = ["MAX_DEPTH", "Globals", "Made", "PickleError", "Rebuild", "interpret", "malformed"]
+__all__ = [
+    "MAX_DEPTH",
+    "Globals",
+    "Limited",
+    "Made",
+    "PickleError",
+    "Rebuild",
+    "are_counts",
+    "interpret",
+    "malformed",
+    "one_line",
+]
 
 MAX_OPCODES = 1_000_000
 """The longest program read: that of a whole checkpoint of VGG-19 has some ten thousand."""
 
 MAX_DEPTH = 100
 """The deepest nesting of containers."""
+
+_MAX_ARGUMENTS = 16  # Of a call; the longest known have seven.
+_MAX_AXES = 64  # As many as NumPy and PyTorch allow.
 
 
 class PickleError(InputError):
@@ -81,20 +94,47 @@ malformed = (
 )
 
 
-class _Limited:
-    """A file whose reads are bounded: a length that lies must not fill the memory."""
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line of bounded length: a hostile file may speak through it."""
+    return " ".join(str(error)[:1000].split()) or type(error).__name__
 
-    def __init__(self, file: mmap.mmap | Any, longest: int):
+
+def are_counts(value: Any) -> bool:
+    """Whether a value of a pickle can be a shape, or strides: a tuple of a few natural numbers."""
+    return (
+        isinstance(value, tuple)
+        and len(value) <= _MAX_AXES
+        and all(type(count) is int and 0 <= count < 2**63 for count in value)
+    )
+
+
+class Limited:
+    """A file whose reads are bounded: a length that lies must not fill the memory.
+
+    Args:
+      file: a seekable binary file or memory map.
+      most: the most bytes that its reads together may ask for.
+      what: the file, in messages.
+    """
+
+    def __init__(self, file: Any, most: int, what: str):
         self._file = file
-        self._longest = longest
+        self._what = what
+        self._most = most
+        self._left = most
         self.tell = file.tell
+        self.seek = file.seek
 
-    def read(self, count: int) -> bytes:
-        if count > self._longest:
-            raise PickleError(f"a value of {count:,} bytes, more than {self._longest:,}")
+    def read(self, count: int = 2**17) -> bytes:
+        """The next bytes, as files read them."""
+        # zipfile reads the end of an archive, of at most 64 KiB, without saying how much it is.
+        self._left -= count
+        if self._left < 0:
+            raise PickleError(f"{self._what} that asks for more than {self._most:,} bytes")
         return self._file.read(count)
 
     def readline(self) -> bytes:
+        """The next line."""
         # Only opcodes of text protocols and GLOBAL end by a newline; names are short.
         start = self._file.tell()
         line = self._file.read(1000)
@@ -119,7 +159,7 @@ def interpret(
       file: a seekable binary file or memory map, at the pickle's first byte; it is left after
         the last one.
       known: the globals that may be named.
-      longest: the most bytes that one value may have.
+      longest: the most bytes that the pickle, and all text that it gives to calls, may have.
       persistent: what stands for a persistent id; None refuses them.
       integer_keys: whether dicts may have small integers for keys, beside text.
 
@@ -154,7 +194,8 @@ def interpret(
         return value if small else _expect(value, str)
 
     argument: Any
-    limited: Any = _Limited(file, longest)
+    given = 0
+    limited: Any = Limited(file, longest, "a pickle")
     for count, (opcode, argument, _) in enumerate(pickletools.genops(limited)):
         name = opcode.name
         if count > MAX_OPCODES:
@@ -200,14 +241,20 @@ def interpret(
                 target[key(setting)] = value
         elif name in ("GLOBAL", "STACK_GLOBAL"):
             if name == "STACK_GLOBAL":
-                attribute, module = pop(), pop()
+                attribute, module = _expect(pop(), str), _expect(pop(), str)
                 argument = f"{module} {attribute}"
             if argument not in known:
                 raise PickleError(f"a reference to {argument.replace(' ', '.')[:200]!r}")
             stack.append(known[argument])
         elif name == "REDUCE":
-            arguments, function = pop(), pop()
-            stack.append(_expect(function, Rebuild).call(*_expect(arguments, tuple)))
+            arguments, function = _expect(pop(), tuple), _expect(pop(), Rebuild)
+            if len(arguments) > _MAX_ARGUMENTS:
+                raise PickleError(f"a call with {len(arguments):,} arguments")
+            # Calls may copy text, and a few bytes can give the same text to many.
+            given += sum(len(each) for each in arguments if isinstance(each, (str, bytes)))
+            if given > longest:
+                raise PickleError(f"calls with more than {longest:,} bytes of text")
+            stack.append(function.call(*arguments))
         elif name == "BUILD":
             state, built = pop(), stack[-1]
             if type(built) is dict:

@@ -157,10 +157,11 @@ def _from_network(offline: bool, progress: Progress | None) -> Source:
                     f"--from FILE"
                 )
             folder = weights.cache_folder() / "downloads"
-            with downloaded(download, folder, progress=progress) as path:
+            with downloaded(download, folder, progress=progress) as fetched:
                 for entry in group:
                     # Another process may have made it meanwhile.
                     if not _is_sound(entry):
+                        path = fetched()
                         tensors = open_file(path, entry.name)
                         weights.write(entry.name, tensors, download.url, _digest(path))
 

@@ -8,6 +8,7 @@ pickles are interpreted, not run: they may name the functions that rebuild tenso
 
 from __future__ import annotations
 
+import io
 import math
 import mmap
 import struct
@@ -25,19 +26,23 @@ from conversion.numpy_pickles import NUMPY_GLOBALS
 from conversion.pickles import (
     MAX_DEPTH,
     Globals,
+    Limited,
     Made,
     PickleError,
     Rebuild,
+    are_counts,
     interpret,
     malformed,
+    one_line,
 )
 from conversion.tensors import Tensor
 
 __all__ = ["is_torch_file", "read"]
 
 _LONGEST = 2**24  # Names, scalars and lists of keys; tensors are not inside the pickles.
+_LONGEST_HEADER = 2**12  # Of a file of old: a number, another, and a dict of the machine's sizes.
 _MAX_DIRECTORY = 2**22  # Of a ZIP archive: some 40,000 entries.
-_MAX_TENSOR = 2**32  # Bytes; a storage expanded by strides of 0 can pretend to anything.
+_MAX_REPEATED = 2**26  # Bytes of a tensor that has each value many times, by strides of 0.
 _BLOCK = 2**24
 
 _ZIP = b"PK\x03\x04"
@@ -74,10 +79,10 @@ class _View(Made):
         if type(storage) is not _Storage:
             raise PickleError("a tensor without a storage")
         if not (
-            isinstance(shape, tuple)
-            and isinstance(strides, tuple)
+            are_counts(shape)
+            and are_counts(strides)
+            and are_counts((offset,))
             and len(shape) == len(strides)
-            and all(type(number) is int and number >= 0 for number in (offset, *shape, *strides))
         ):
             raise PickleError("a tensor that is not made of (storage, offset, shape, strides)")
         last = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
@@ -86,18 +91,46 @@ class _View(Made):
                 f"a tensor of shape {shape}, strides {strides} and offset {offset} in a storage "
                 f"of {storage.length} values"
             )
-        if math.prod(shape) * storage.dtype.itemsize > _MAX_TENSOR:
-            raise PickleError(f"a tensor of shape {shape}, of more than {_MAX_TENSOR:,} bytes")
+        # Of empty tensors, the other sides: NumPy wants their product to be small as well.
+        size = math.prod(max(side, 1) for side in shape)
+        if size > storage.length and size * storage.dtype.itemsize > _MAX_REPEATED:
+            raise PickleError(
+                f"a tensor of shape {shape}, larger than its storage of {storage.length} values "
+                f"and than {_MAX_REPEATED:,} bytes"
+            )
         self.storage = storage
-        self.offset = offset
+        # Nothing is reached by an offset to no values, nor by a stride to one; both may be huge.
+        self.offset = 0 if 0 in shape else offset
         self.shape = shape
-        self.strides = strides
+        self.strides = tuple(
+            stride if side > 1 and 0 not in shape else 0
+            for side, stride in zip(shape, strides, strict=True)
+        )
 
 
-def _ordered_dict(pairs: Any = ()) -> dict:
+def _ordered_dict(pairs: Any = None) -> dict:
+    """From pairs, as Python 2 wrote it."""
+    if pairs is None:
+        return {}
+    if type(pairs) is not list:
+        raise PickleError("an ordered dict that is not made of pairs")
     if not all(isinstance(pair, (list, tuple)) and isinstance(pair[0], str) for pair in pairs):
         raise PickleError("an ordered dict whose keys are not text")
-    return dict(pairs)
+    made = dict(pairs)
+    pairs.clear()  # A few bytes could make many dicts of the same pairs.
+    return made
+
+
+def _size(sides: Any = ()) -> tuple[int, ...]:
+    if not are_counts(sides):
+        raise PickleError("a size that is not a tuple of sides")
+    return sides
+
+
+def _device(kind: Any, index: Any = None) -> str:
+    if type(kind) is not str or len(kind) > 100 or not (index is None or are_counts((index,))):
+        raise PickleError("a device that is not made of (kind, index)")
+    return kind if index is None else f"{kind}:{index}"
 
 
 def _parameter(data: Any, *_: Any) -> _View:
@@ -116,8 +149,8 @@ _GLOBALS: Globals = {
     ),
     "torch._utils _rebuild_parameter": Rebuild(_parameter),
     "torch._utils _rebuild_parameter_with_state": Rebuild(_parameter),
-    "torch Size": Rebuild(lambda sizes=(): tuple(sizes)),
-    "torch device": Rebuild(lambda *parts: ":".join(map(str, parts))),
+    "torch Size": Rebuild(_size),
+    "torch device": Rebuild(_device),
     "collections OrderedDict": Rebuild(_ordered_dict),
 }
 
@@ -164,10 +197,12 @@ def _refusals(path: Path) -> Iterator[None]:
     try:
         yield
     except PickleError as error:
-        raise PickleError(f"{path} is not a PyTorch file that can be read: {error}") from None
+        raise PickleError(
+            f"{path} is not a PyTorch file that can be read: {one_line(error)}"
+        ) from None
     except (*malformed, struct.error, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
         raise PickleError(
-            f"{path} is not a PyTorch file that can be read: it is malformed ({error})"
+            f"{path} is not a PyTorch file that can be read: it is malformed ({one_line(error)})"
         ) from None
 
 
@@ -186,10 +221,15 @@ Locate = Callable[[_Storage], _Span]
 
 
 def _read_zip(mapped: mmap.mmap) -> tuple[Any, Locate]:
-    _check_directory(mapped)
-    readable: Any = mapped
-    with zipfile.ZipFile(readable) as archive:
-        entries = archive.infolist()
+    # The directory is read at once, before its entries are listed in memory.
+    readable: Any = Limited(mapped, _MAX_DIRECTORY, "an archive with a directory")
+    try:
+        with zipfile.ZipFile(readable) as archive:
+            entries = archive.infolist()
+    except zipfile.BadZipFile as error:
+        raise PickleError(
+            f"an archive without its directory, so it may be cut short ({error})"
+        ) from None
     by_name = {entry.filename: entry for entry in entries}
     if len(by_name) < len(entries):
         raise PickleError("an archive with two entries of one name")
@@ -211,15 +251,18 @@ def _read_zip(mapped: mmap.mmap) -> tuple[Any, Locate]:
     start, size, crc = span(f"{root}data.pkl")
     if size > _LONGEST:
         raise PickleError(f"a data.pkl of {size:,} bytes")
-    if zlib.crc32(mapped[start : start + size]) != crc:
+    program = mapped[start : start + size]
+    if zlib.crc32(program) != crc:
         raise PickleError("a damaged data.pkl: its CRC-32 differs")
 
     def persistent(identity: Any) -> _Storage:
         kind, dtype, key, _location, count = identity
         return _storage(kind, dtype, key, count)
 
-    mapped.seek(start)
-    tree = interpret(mapped, _GLOBALS, longest=_LONGEST, persistent=persistent, integer_keys=True)
+    # Of its own bytes: read in place, it could go on in those that follow, which no CRC guards.
+    tree = interpret(
+        io.BytesIO(program), _GLOBALS, longest=_LONGEST, persistent=persistent, integer_keys=True
+    )
 
     def locate(storage: _Storage) -> _Span:
         found = span(f"{root}data/{storage.key}")
@@ -232,26 +275,13 @@ def _read_zip(mapped: mmap.mmap) -> tuple[Any, Locate]:
     return tree, locate
 
 
-def _check_directory(mapped: mmap.mmap) -> None:
-    """Refuses archives of a great many entries before they are listed in memory."""
-    end = len(mapped) - 22
-    if end < 0 or mapped[end : end + 4] != b"PK\x05\x06" or mapped[-2:] != b"\0\0":
-        end = mapped.rfind(b"PK\x05\x06", max(0, len(mapped) - 2**16 - 22))
-    if end < 0:
-        raise PickleError("an archive without its directory: it is cut short")
-    (size,) = struct.unpack_from("<L", mapped, end + 12)
-    if end >= 20 and mapped[end - 20 : end - 16] == b"PK\x06\x07":
-        (at,) = struct.unpack_from("<Q", mapped, end - 12)
-        (size,) = struct.unpack_from("<Q", mapped, at + 40)
-    if size > _MAX_DIRECTORY:
-        raise PickleError(f"an archive with a directory of {size:,} bytes")
-
-
 def _entry_span(mapped: mmap.mmap, entry: zipfile.ZipInfo) -> _Span:
     """Where the bytes of an entry are; only entries that are stored as they are."""
     what = f"the entry {entry.filename[:200]!r}"
     if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
         raise PickleError(f"{what}, compressed or encrypted, as torch.save never writes it")
+    if entry.header_offset < 0:
+        raise PickleError(f"{what}, which begins before the file")
     signature, name, extra = struct.unpack_from("<4s22xHH", mapped, entry.header_offset)
     start = entry.header_offset + 30 + name + extra
     if signature != _ZIP or entry.file_size != entry.compress_size:
@@ -264,15 +294,14 @@ def _entry_span(mapped: mmap.mmap, entry: zipfile.ZipInfo) -> _Span:
 def _read_legacy(mapped: mmap.mmap) -> tuple[Any, Locate]:
     storages: dict[str, _Storage] = {}
 
-    def next_pickle(persistent: Callable[[Any], Any] | None = None) -> Any:
-        return interpret(
-            mapped, _GLOBALS, longest=_LONGEST, persistent=persistent, integer_keys=True
-        )
+    def header() -> Any:
+        return interpret(mapped, {}, longest=_LONGEST_HEADER)
 
     def persistent(identity: Any) -> _Storage:
         kind, dtype, key, _location, count, view = identity
         root = _storage(kind, dtype, key, count)
-        storages.setdefault(key, root)
+        if storages.setdefault(key, root) != root:
+            raise PickleError(f"a storage {key!r} of two sizes or dtypes")
         if view is None:
             return root
         _view_key, offset, size = view
@@ -282,13 +311,15 @@ def _read_legacy(mapped: mmap.mmap) -> tuple[Any, Locate]:
 
     if mapped[:1] != b"\x80":
         raise PickleError("it does not begin as torch.save's files do")
-    if next_pickle() != _LEGACY_MAGIC or next_pickle() != _LEGACY_PROTOCOL:
+    if header() != _LEGACY_MAGIC or header() != _LEGACY_PROTOCOL:
         raise PickleError("it does not begin as torch.save's files do")
-    _check_order("little" if next_pickle().get("little_endian") is True else "big")
-    tree = next_pickle(persistent)
-    keys = next_pickle()
+    _check_order("little" if header().get("little_endian") is True else "big")
+    tree = interpret(mapped, _GLOBALS, longest=_LONGEST, persistent=persistent, integer_keys=True)
+    keys = interpret(mapped, {}, longest=_LONGEST)
     spans: dict[str, _Span] = {}
     at = mapped.tell()
+    if type(keys) is not list or not all(type(key) is str for key in keys):
+        raise PickleError("a list of storages that is not one of names")
     for key in keys:
         storage = storages[key]
         (count,) = struct.unpack_from("<q", mapped, at)
@@ -305,8 +336,8 @@ def _read_legacy(mapped: mmap.mmap) -> tuple[Any, Locate]:
 def _storage(kind: Any, dtype: Any, key: Any, count: Any) -> _Storage:
     if kind != "storage" or not isinstance(dtype, np.dtype) or type(key) is not str:
         raise PickleError("a persistent id that is not of a storage")
-    if type(count) is not int or count < 0:
-        raise PickleError(f"a storage of {count!r} values")
+    if not are_counts((count,)):
+        raise PickleError("a storage whose number of values is not one")
     return _Storage(dtype, key, 0, count)
 
 

@@ -70,7 +70,7 @@ class Get:
 
     def run(self) -> None:
         """Gets each; all are tried before any problem is reported."""
-        names = self.names or tuple(n for n in weights.names() if weights.entry(n).package)
+        names = self.names or tuple(name for name in weights.names() if _in_a_package(name))
         problems = []
         for name in names:
             try:
@@ -184,6 +184,11 @@ def run(config: Config) -> None:
     config.action.run()
 
 
+def _in_a_package(name: str) -> bool:
+    entry = weights.entry(name)
+    return entry.package is not None and not entry.shipped
+
+
 def _sources(entry: weights.WeightSet) -> str:
     package = [f"{entry.package.name}=={entry.package.version}"] if entry.package else []
     return " or ".join([*package, *(["network"] if entry.download else [])])
@@ -198,16 +203,18 @@ def _doubt(name: str, found: weights.Provenance) -> str:
 
 @contextmanager
 def _download_progress(name: str) -> Iterator[Progress]:
-    """A bar of megabytes, from the first byte on."""
+    """A bar of megabytes, from the first byte on, where the server says how many there are."""
     with ExitStack() as stack:
         advance: Advance | None = None
         done = 0
 
         def tell(have: int, total: int | None) -> None:
             nonlocal advance, done
+            if total is None:
+                return
             megabytes = have // 10**6
             if advance is None:
-                goal = (total or 0) // 10**6
+                goal = total // 10**6
                 bar = progress(f"downloading {name}", goal, unit="MB", done=megabytes)
                 advance, done = stack.enter_context(bar), megabytes
             if megabytes > done:

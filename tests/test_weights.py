@@ -8,10 +8,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import safetensors
 import safetensors.numpy
 
 import perceptual_jax as pj
 from perceptual_jax import weights
+from perceptual_jax.backbones import BACKBONES
+from perceptual_jax.distances import lpips
 from perceptual_jax.weights import WeightsError
 
 
@@ -25,6 +28,12 @@ def empty_store(tmp_path, monkeypatch):
 def alexnet(weights_store) -> dict[str, np.ndarray]:
     """AlexNet's tensors as a file holds them."""
     return safetensors.numpy.load_file(weights.find("alexnet"))
+
+
+@pytest.fixture(scope="module")
+def origin(weights_store) -> dict[str, str]:
+    """What its file says of where they come from."""
+    return weights.provenance("alexnet")._asdict()
 
 
 def put(store: Path, data: bytes, name: str = "alexnet") -> None:
@@ -48,10 +57,45 @@ def test_shipped_weights_are_sound(name, empty_store):
 
 @pytest.mark.parametrize("name", weights.names())
 def test_the_manifest_is_complete(name):
+    """Every set has a source, which a checksum tells, and a licence."""
     entry = weights.entry(name)
-    assert {"package", "version", "file", "sha256"} <= set(entry.source)
+    assert entry.package or entry.download
+    if entry.package:
+        assert all(entry.package)
+        assert len(entry.package.sha256) == 64
+        assert len(entry.sha256) == 64
+    if entry.download:
+        assert entry.download.url.startswith("https://download.pytorch.org/models/")
+        assert entry.download.url.endswith(f"-{entry.download.sha256}.pth")
     assert entry.licence
+    assert entry.origin
     assert entry.shapes
+
+
+@pytest.mark.parametrize("network", BACKBONES.values(), ids=BACKBONES)
+def test_the_manifest_has_the_layers_of_the_networks(network):
+    """In their order, for the features and for the classifier."""
+    for name, convolutions in (
+        (network.name, network.convolutions),
+        (f"{network.name}-classifier", network.classifier_convolutions),
+    ):
+        shapes = {}
+        for layer in convolutions:
+            shapes[f"{layer.name}.kernel"] = layer.kernel_shape
+            shapes[f"{layer.name}.bias"] = (layer.outputs,)
+        assert list(weights.entry(name).shapes.items()) == list(shapes.items())
+
+
+@pytest.mark.parametrize("version", ["0.0", "0.1"])
+@pytest.mark.parametrize("net", lpips.LAYERS)
+def test_the_manifest_has_the_layers_of_lpips(net, version):
+    """A head for every layer of `lpips.LAYERS`, one weight a channel."""
+    backbone, layers = lpips.LAYERS[net]
+    params = jax.eval_shape(BACKBONES[backbone].random_params, jax.random.key(0))
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
+    found = jax.eval_shape(lambda p, x: BACKBONES[backbone].features(p, x, layers), params, images)
+    shapes = {f"{layer}.kernel": (1, 1, found[layer].shape[-1], 1) for layer in layers}
+    assert dict(weights.entry(f"lpips-{net}-v{version}").shapes) == shapes
 
 
 def test_missing_weights_give_the_command(empty_store):
@@ -69,7 +113,7 @@ def test_a_random_network_never_stands_in(name, empty_store):
 
 def test_unknown_weights():
     with pytest.raises(WeightsError, match="did you mean 'vgg16'"):
-        weights.read("vgg61")
+        weights.read("vgg-16")
 
 
 def changed(tensors, **changes):
@@ -92,9 +136,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_wrong_tensors_are_not_read(wrong, alexnet, empty_store):
+def test_wrong_tensors_are_not_read(wrong, alexnet, origin, empty_store):
     damage, message = WRONG[wrong]
-    put(empty_store, safetensors.numpy.save(damage(alexnet)))
+    put(empty_store, safetensors.numpy.save(damage(alexnet), origin))
     with pytest.raises(WeightsError, match=message) as caught:
         weights.read("alexnet")
     assert "perceptual-jax weights get alexnet" in str(caught.value)
@@ -104,8 +148,45 @@ def test_wrong_tensors_are_not_read(wrong, alexnet, empty_store):
 def test_wrong_tensors_are_not_written(wrong, alexnet, empty_store):
     damage, message = WRONG[wrong]
     with pytest.raises(WeightsError, match=message):
-        weights.write("alexnet", damage(alexnet))
-    assert not list(empty_store.rglob("*"))
+        weights.write("alexnet", damage(alexnet), "somewhere", "0" * 64)
+    assert not [path for path in empty_store.rglob("*") if path.is_file()]
+
+
+def test_other_tensors_of_unknown_origin_are_not_read(alexnet, origin, empty_store):
+    """Sound in themselves, with a checksum of their own; but not those that the manifest knows."""
+    other = one_value_changed(alexnet)
+    strange = {**origin, "sha256": weights.checksum(other), "source_sha256": "0" * 64}
+    put(empty_store, safetensors.numpy.save(other, strange))
+    with pytest.raises(WeightsError, match="neither their checksum nor that file's"):
+        weights.read("alexnet")
+
+
+def test_other_tensors_from_a_source_of_the_manifest_are_read(alexnet, empty_store):
+    """torchvision's own file may differ in the last bit from what the package made of it."""
+    other = one_value_changed(alexnet)
+    source = weights.entry("alexnet").download.sha256 + "0" * 56
+    weights.write("alexnet", other, "alexnet.pth", source)
+    np.testing.assert_array_equal(
+        weights.read("alexnet")["conv3"]["kernel"], other["conv3.kernel"], strict=True
+    )
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"sha256": ""}])
+def test_tensors_of_no_origin_are_not_read(metadata, alexnet, empty_store):
+    put(empty_store, safetensors.numpy.save(alexnet, metadata))
+    with pytest.raises(WeightsError, match="does not say where its tensors come from"):
+        weights.read("alexnet")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_not_written(value, empty_store):
+    shapes = weights.entry("squeezenet1_1-classifier").shapes
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    tensors["conv10.bias"][17] = value
+    with pytest.raises(WeightsError, match=r"conv10\.bias holds values that are not finite"):
+        weights.write("squeezenet1_1-classifier", tensors, "somewhere", "0" * 64)
+    tensors["conv10.bias"][17] = 3e38  # Its square is not finite, and it is.
+    assert weights.write("squeezenet1_1-classifier", tensors, "somewhere", "0" * 64).is_file()
 
 
 @pytest.mark.parametrize(
@@ -119,23 +200,44 @@ def test_wrong_tensors_are_not_written(wrong, alexnet, empty_store):
         lambda data: data[:-100] + bytes(100),
     ],
 )
-def test_damaged_files_are_not_read(damage, alexnet, empty_store):
-    put(empty_store, damage(safetensors.numpy.save(alexnet)))
+def test_damaged_files_are_not_read(damage, alexnet, origin, empty_store):
+    put(empty_store, damage(safetensors.numpy.save(alexnet, origin)))
     with pytest.raises(WeightsError, match="perceptual-jax weights get alexnet"):
         weights.read("alexnet")
 
 
-def test_one_network_under_anothers_name(alexnet, empty_store):
-    put(empty_store, safetensors.numpy.save(alexnet), "vgg16")
+def test_one_network_under_anothers_name(alexnet, origin, empty_store):
+    put(empty_store, safetensors.numpy.save(alexnet, origin), "vgg16")
     with pytest.raises(WeightsError, match="not the weights 'vgg16'"):
         weights.read("vgg16")
 
 
 def test_written_weights_read_back(alexnet, empty_store):
-    path = weights.write("alexnet", alexnet)
+    path = weights.write("alexnet", alexnet, "somewhere", "0" * 64)
     assert path == weights.find("alexnet") == empty_store / "weights" / "alexnet.safetensors"
     np.testing.assert_array_equal(weights.read("alexnet")["conv1"]["bias"], alexnet["conv1.bias"])
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_file_says_where_its_tensors_come_from(alexnet, empty_store, tmp_path):
+    """The same is returned, stands in the file, and is what any reader of safetensors finds."""
+    path = tmp_path / "mine.safetensors"
+    told = weights.write_file(path, "alexnet", alexnet, "my.pth", "ab" * 32)
+    assert told == weights.Provenance(
+        weight_set="alexnet",
+        source="my.pth",
+        source_sha256="ab" * 32,
+        licence="BSD-3-Clause",
+        converter=f"perceptual-jax {pj.__version__}",
+        sha256=weights.checksum(alexnet),
+    )
+    with safetensors.safe_open(path, framework="numpy") as file:
+        assert file.metadata() == told._asdict()
+    params, found = weights.read_file(path, "alexnet")
+    assert found == told
+    assert list(params) == [f"conv{i}" for i in range(1, 6)]
+    for name, tensor in safetensors.numpy.load_file(path).items():
+        np.testing.assert_array_equal(tensor, alexnet[name], strict=True)
 
 
 def test_where_the_cache_lives(monkeypatch, tmp_path):

@@ -1,5 +1,7 @@
 """Layer tables and what is read from them."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,6 +71,46 @@ def test_nothing_deeper_than_asked_is_computed(network):
     params = {first.name: network.random_params(jax.random.key(0))[first.name]}
     found = network.features(params, jnp.ones((1, 16, 16, 3)), ("pixels", first.name))
     assert list(found) == ["pixels", first.name]
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "layer", "field"),
+    [
+        ("vgg16", "relu3_3", (40, 4, 1.5)),
+        ("alexnet", "relu3", (99, 16, 15.0)),
+        ("squeezenet1_1", "fire5", (63, 8, 7.0)),
+    ],
+)
+def test_receptive_field(name, layer, field, axis):
+    """The rows, or columns, that one output in the middle answers to.
+
+    Kernels are positive and each line in turn is made very bright, so that nothing cancels and
+    no maximum hides it.
+    """
+    network = BACKBONES[name]
+    assert network.receptive_field(layer) == field
+    size, stride, centre = field
+    params = {
+        conv.name: {
+            "kernel": jnp.full(conv.kernel_shape, 1 / np.prod(conv.kernel_shape[:3])),
+            "bias": jnp.zeros(conv.outputs),
+        }
+        for conv in network.convolutions
+    }
+    width, height = size + 4 * stride, network.smallest_input((layer,))
+    place = 1 - math.ceil((centre - (size - 1) / 2) / stride)  # The second that padding spares.
+    lines = jnp.concatenate([jnp.zeros((1, width)), jnp.eye(width)])
+    images = 1 + 1e6 * jnp.broadcast_to(lines[:, None, :, None], (width + 1, height, width, 3))
+    images = images if axis == 2 else images.transpose(0, 2, 1, 3)
+    found = network.features(params, images, (layer,))[layer]
+    found = np.asarray(found if axis == 2 else found.transpose(0, 2, 1, 3))
+    plain, *bright = found[:, :, place].max(axis=(1, 2))
+    seen = [line for line, value in enumerate(bright) if value > 1.001 * plain]
+    first = centre + stride * place - (size - 1) / 2
+    assert first > 0
+    assert seen == list(range(int(first), int(first) + size))
+    assert seen[-1] < width - 1
 
 
 @pytest.mark.parametrize("layers", [(), ("conv9_9",), ("pixels", "pixels")])

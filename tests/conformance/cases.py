@@ -100,12 +100,24 @@ CASES = {
         deep(f"vgg16-random({SHALLOW})", 2),
         deep(f"vgg16-random-zero-mean({SHALLOW})", 2),
         deep("alexnet", 31, bfloat16=0.11),
+        # Weights of these are not to be had here; their tables are tested against PyTorch.
+        *(
+            deep(f"{name}(weights='random', layers=('pool1',))", 2)
+            for name in ("vgg11", "vgg13", "vgg19")
+        ),
+        *(
+            deep(f"{name}_bn(weights='random', layers=('relu1_1',))", 1)
+            for name in ("vgg11", "vgg13", "vgg16", "vgg19")
+        ),
+        deep("squeezenet1_0(weights='random', layers=('fire2',))", 9, bfloat16=0.05),
+        deep("squeezenet1_1(weights='random', layers=('fire2', 'pool3'))", 9, bfloat16=0.05),
         deep("alexnet-random(layers=('relu1',))", 7),
         deep("alexnet-random-zero-mean(layers=('pool1',))", 15, bfloat16=0.02),
         deep("lpips-alex", 31, bfloat16=0.21),
         deep("lpips-alex(version='0.0')", 31, bfloat16=0.04),
         deep("lpips-alex(heads=False)", 31, bfloat16=0.14),
         deep("lpips-vgg", 16, bfloat16=0.06),
+        deep("lpips-squeeze", 17, bfloat16=0.06),
         combined(
             "weighted sum",
             11,

@@ -52,7 +52,7 @@ def test_help_of_every_command_documents_its_options(cli, command):
         (["image-mean", "--name", "../x"], "--name must be letters"),
         (["image-mean", "--resume"], "--resume needs the --name"),
         (["image-mean", "--resume", "--name", "never"], "there is no run"),
-        (["weights", "get", "vgg61"], "did you mean 'vgg16'?"),
+        (["weights", "get", "vgg-16"], "did you mean 'vgg16'?"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2_and_leaves_nothing(
