@@ -58,7 +58,34 @@ _ENTRIES = {
         Entry("charbonnier", charbonnier, "smooth l1 of pixels"),
         Entry("gradient", gradient, "l1 of horizontal and vertical differences"),
         Entry("ssim", ssim, "1 - structural similarity in local windows"),
+        Entry("vgg11", features, "trained VGG-11 features", {"backbone": "vgg11"}),
+        Entry("vgg13", features, "trained VGG-13 features", {"backbone": "vgg13"}),
         Entry("vgg16", features, "trained VGG-16 features", {"backbone": "vgg16"}),
+        Entry("vgg19", features, "trained VGG-19 features", {"backbone": "vgg19"}),
+        Entry(
+            "vgg11_bn",
+            features,
+            "features of VGG-11 trained with batch normalisation",
+            {"backbone": "vgg11_bn"},
+        ),
+        Entry(
+            "vgg13_bn",
+            features,
+            "features of VGG-13 trained with batch normalisation",
+            {"backbone": "vgg13_bn"},
+        ),
+        Entry(
+            "vgg16_bn",
+            features,
+            "features of VGG-16 trained with batch normalisation",
+            {"backbone": "vgg16_bn"},
+        ),
+        Entry(
+            "vgg19_bn",
+            features,
+            "features of VGG-19 trained with batch normalisation",
+            {"backbone": "vgg19_bn"},
+        ),
         Entry(
             "vgg16-random",
             features,
@@ -85,9 +112,27 @@ _ENTRIES = {
             {"backbone": "alexnet", "weights": "random-zero-mean"},
         ),
         Entry(
+            "squeezenet1_0",
+            features,
+            "trained SqueezeNet 1.0 features",
+            {"backbone": "squeezenet1_0"},
+        ),
+        Entry(
+            "squeezenet1_1",
+            features,
+            "trained SqueezeNet 1.1 features",
+            {"backbone": "squeezenet1_1"},
+        ),
+        Entry(
             "lpips-alex", lpips, "LPIPS on AlexNet: unit features, learned heads", {"net": "alex"}
         ),
         Entry("lpips-vgg", lpips, "LPIPS on VGG-16: unit features, learned heads", {"net": "vgg"}),
+        Entry(
+            "lpips-squeeze",
+            lpips,
+            "LPIPS on SqueezeNet 1.1: unit features, learned heads",
+            {"net": "squeeze"},
+        ),
     )
 }
 

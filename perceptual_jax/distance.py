@@ -15,7 +15,7 @@ Conventions, for every distance:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,9 @@ __all__ = [
     "pairwise",
     "weighted_sum",
 ]
+
+
+T = TypeVar("T")
 
 
 class Distance(NamedTuple):
@@ -75,14 +78,13 @@ class Distance(NamedTuple):
         Raises:
           InputError: (a ValueError, at trace time) where the images cannot be compared.
         """
-        return self.compare(params, *self._embed_pair(params, x, y))
+        return self._on_images(self.compare, params, x, y)
 
     def terms(self, params: Params, x: ImageLike, y: ImageLike) -> Terms:
         """The distance's named parts, each [n]; they add up to the distance."""
-        ex, ey = self._embed_pair(params, x, y)
         if self.compare_terms is None:
-            return {self.name: self.compare(params, ex, ey)}
-        return self.compare_terms(params, ex, ey)
+            return {self.name: self(params, x, y)}
+        return self._on_images(self.compare_terms, params, x, y)
 
     def map(self, params: Params, x: ImageLike, y: ImageLike) -> Float[Array, "n h w"]:
         """Where x and y differ: the distance's maps, resized bilinearly to [n, h, w] and summed.
@@ -92,23 +94,28 @@ class Distance(NamedTuple):
         """
         if self.compare_maps is None:
             raise InputError(f"{self.name} has no map: it is not a mean over places")
-        maps = self.compare_maps(params, *self._embed_pair(params, x, y))
+        maps = self._on_images(self.compare_maps, params, x, y)
         height, width = x.shape[1:3]
         return sum(
             jax.image.resize(m, (m.shape[0], height, width), "bilinear") for m in maps.values()
         )
 
-    def _embed_pair(
-        self, params: Params, x: ImageLike, y: ImageLike
-    ) -> tuple[Embedding, Embedding]:
-        ex, ey = self.embed(params, x), self.embed(params, y)
-        if _mismatch(ex, ey) is not None:
+    def _on_images(
+        self, compare: Callable[[Params, Embedding, Embedding], T], params: Params, x: Any, y: Any
+    ) -> T:
+        """Compares the embeddings of images; of what does not match, the images are named."""
+        try:
+            return compare(params, self.embed(params, x), self.embed(params, y))
+        except _MismatchError:
             raise InputError(
                 f"{self.name}: x {tuple(x.shape)} and y {tuple(y.shape)} cannot be compared: "
                 "they must have the same size, and the same n or n = 1; "
                 "resize one of them (pj.images.resize) or crop both"
-            )
-        return ex, ey
+            ) from None
+
+
+class _MismatchError(InputError):
+    """Two embeddings that cannot be compared."""
 
 
 # --- Making distances ----------------------------------------------------------------------
@@ -125,6 +132,7 @@ def distance_from_terms(
     terms: Callable[[Params, Embedding, Embedding], Terms],
     *,
     init: Callable[[Key], Params] = _no_params,
+    any_sizes: bool = False,
 ) -> Distance:
     """A distance that is a sum of named terms.
 
@@ -134,8 +142,9 @@ def distance_from_terms(
       terms: `(params, ex, ey) -> {term: [n]}`; it may rely on embeddings that match up to
         broadcasting over the batch, and on float32 or wider leaves.
       init: `key -> params`; by default there are none.
+      any_sizes: whether leaves may differ in their last axis.
     """
-    compare_terms = _checked(name, terms)
+    compare_terms = _checked(name, terms, any_sizes)
 
     def compare(params: Params, ex: Embedding, ey: Embedding) -> Array:
         return sum(compare_terms(params, ex, ey).values())  # type: ignore[return-value]
@@ -172,20 +181,20 @@ def missing_params(name: str, weight_set: str, params: Params) -> InputError:
 
 
 def _checked(
-    name: str, parts: Callable[[Params, Embedding, Embedding], Terms]
+    name: str, parts: Callable[[Params, Embedding, Embedding], Terms], any_sizes: bool = False
 ) -> Callable[[Params, Embedding, Embedding], Terms]:
     """Adds what every comparison does first: check the embeddings, widen narrow floats."""
 
     def compare_parts(params: Params, ex: Embedding, ey: Embedding) -> Terms:
-        problem = _mismatch(ex, ey)
+        problem = _mismatch(ex, ey, any_sizes)
         if problem is not None:
-            raise InputError(f"{name}: the embeddings cannot be compared: {problem}")
+            raise _MismatchError(f"{name}: the embeddings cannot be compared: {problem}")
         return parts(params, *_broadcast(_widened(ex), _widened(ey)))
 
     return compare_parts
 
 
-def _mismatch(ex: Embedding, ey: Embedding) -> str | None:
+def _mismatch(ex: Embedding, ey: Embedding, any_sizes: bool) -> str | None:
     """Says why two embeddings do not match up to broadcasting over the batch, or None."""
     leaves_x, tree_x = jax.tree.flatten(ex)
     leaves_y, tree_y = jax.tree.flatten(ey)
@@ -193,7 +202,8 @@ def _mismatch(ex: Embedding, ey: Embedding) -> str | None:
         return f"their structures differ: {tree_x} and {tree_y}"
     for leaf_x, leaf_y in zip(leaves_x, leaves_y, strict=True):
         n, m = leaf_x.shape[0], leaf_y.shape[0]
-        if leaf_x.shape[1:] != leaf_y.shape[1:] or (n != m and 1 not in (n, m)):
+        compared = slice(1, -1) if any_sizes else slice(1, None)
+        if leaf_x.shape[compared] != leaf_y.shape[compared] or (n != m and 1 not in (n, m)):
             return f"shapes {leaf_x.shape} and {leaf_y.shape}"
     return None
 

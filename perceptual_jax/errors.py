@@ -6,8 +6,18 @@ import difflib
 import math
 import numbers
 from collections.abc import Iterable
+from typing import TypeVar
 
-__all__ = ["InputError", "choice", "finite_number", "nearest"]
+import numpy as np
+
+__all__ = [
+    "InputError",
+    "choice",
+    "finite_number",
+    "nearest",
+    "positive_integer",
+    "positive_number",
+]
 
 
 class InputError(ValueError):
@@ -24,14 +34,18 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f", did you mean {close[0]!r}?" if close else ""
 
 
-def choice(what: str, value: object, known: Iterable[str]) -> str:
+K = TypeVar("K", str, str | None)
+
+
+def choice(what: str, value: object, known: Iterable[K]) -> K:
     """Returns `value` if it is one of `known`; raises an `InputError` that lists them if not."""
     known = list(known)
-    if isinstance(value, str) and value in known:
-        return value
+    for each in known:
+        if type(value) is type(each) and value == each:
+            return each
     raise InputError(
         f"{what} must be one of {', '.join(map(repr, known))}; got {value!r}"
-        f"{nearest(str(value), known)}"
+        f"{nearest(str(value), [each for each in known if each is not None])}"
     )
 
 
@@ -40,3 +54,18 @@ def finite_number(what: str, value: object) -> float:
     if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     raise InputError(f"{what} must be a finite number; got {value!r}")
+
+
+def positive_number(what: str, value: object) -> float:
+    """Returns `value` as a float if it is finite and positive; raises an `InputError` if not."""
+    number = finite_number(what, value)
+    if number > 0:
+        return number
+    raise InputError(f"{what} must be positive; got {value!r}")
+
+
+def positive_integer(what: str, value: object) -> int:
+    """Returns `value` as an int of at least 1; raises an `InputError` if it is none."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1:
+        return int(value)
+    raise InputError(f"{what} must be a whole number of at least 1; got {value!r}")

@@ -301,6 +301,21 @@ class Backbone(NamedTuple):
             raise InputError(f"{self.name}: layers must not repeat; got {names}")
         return names
 
+    def channels(self, name: str) -> int:
+        """The number of channels of a layer's output.
+
+        Raises:
+          InputError: if there is no such layer.
+        """
+        choice(f"{self.name}: a layer", name, self.layer_names)
+        channels = 3
+        for layer in self.layers[: self.layer_names.index(name)]:
+            if isinstance(layer, Conv):
+                channels = layer.outputs
+            elif isinstance(layer, Fire):
+                channels = 2 * layer.expand
+        return channels
+
     def receptive_field(self, name: str) -> ReceptiveField:
         """Which pixels one output of a layer sees.
 

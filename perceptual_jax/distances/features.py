@@ -1,4 +1,4 @@
-"""Distances of deep features: what a layer of VGG or AlexNet answers to two images."""
+"""Distances of deep features: what a layer of a network answers to two images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from perceptual_jax.distance import (
     missing_params,
 )
 from perceptual_jax.errors import choice, finite_number
+from perceptual_jax.ops.contextual import contextual_loss, shrunk
 from perceptual_jax.ops.safe import safe_abs, safe_norm
+from perceptual_jax.ops.sorting import sliced_difference
 from perceptual_jax.ops.value_range import SIGNED, as_precision, at_least_float32, mapper
 
 __all__ = [
@@ -28,14 +30,28 @@ __all__ = [
     "METRICS",
     "features",
     "imagenet_normalised",
+    "layer_weights",
     "pretrained",
     "unit_normalised",
 ]
 
-DEFAULT_LAYERS = {
-    "vgg16": ("pixels", "conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3"),
-    "alexnet": ("pixels", "conv1", "conv2", "conv3", "conv4", "conv5"),
+# The last convolution of every block.
+_VGG_LAYERS = {
+    "vgg11": ("conv1_1", "conv2_1", "conv3_2", "conv4_2", "conv5_2"),
+    "vgg13": ("conv1_2", "conv2_2", "conv3_2", "conv4_2", "conv5_2"),
+    "vgg16": ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3"),
+    "vgg19": ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4"),
 }
+_SQUEEZENET_LAYERS = ("relu1", "fire3", "fire5", "fire6", "fire7", "fire8", "fire9")
+
+DEFAULT_LAYERS = {
+    **{name: ("pixels", *layers) for name, layers in _VGG_LAYERS.items()},
+    **{f"{name}_bn": ("pixels", *layers) for name, layers in _VGG_LAYERS.items()},
+    "alexnet": ("pixels", "conv1", "conv2", "conv3", "conv4", "conv5"),
+    "squeezenet1_0": ("pixels", *_SQUEEZENET_LAYERS),
+    "squeezenet1_1": ("pixels", *_SQUEEZENET_LAYERS),
+}
+"""`{backbone: the layers compared where none are named}`."""
 
 # The ImageNet mean and deviation of [0, 1] images, (.485, .456, .406) and (.229, .224, .225),
 # on the [-1, 1] scale. LPIPS uses the same; written once, so that XLA can share the network.
@@ -70,19 +86,42 @@ def pretrained(weight_set: str) -> Callable[[Key], Params]:
 
 # --- Metrics on one layer ------------------------------------------------------------------
 
+_PROJECTIONS = 256
+
 
 class _Metric(NamedTuple):
     """How one layer is embedded and compared.
 
     Attributes:
-      embed: features [n, h, w, c] -> embedding.
+      embed: (features [n, h, w, c], draws or None) -> embedding.
       compare: two embeddings -> a map [n, h, w], or [n] where the metric is not local.
       local: whether compare gives a map.
+      draw: (key, c) -> the draws of a layer with c channels, where the metric needs any.
     """
 
-    embed: Callable[[Array], Array]
-    compare: Callable[[Array, Array], Array]
-    local: bool
+    embed: Callable[[Array, Any], Embedding]
+    compare: Callable[[Any, Any], Array]
+    local: bool = False
+    draw: Callable[[Key, int], Array] | None = None
+    any_sizes: bool = False
+
+
+def _directions(key: Key, channels: int) -> Array:
+    directions = jax.random.normal(key, (channels, _PROJECTIONS), jnp.result_type(float))
+    return directions / safe_norm(directions, axis=0)
+
+
+def _sorted_projections(features: Array, directions: Array) -> Array:
+    """Channel vectors seen along every direction, sorted: [n, directions, places]."""
+    features = at_least_float32(features)
+    points = features.reshape(features.shape[0], -1, features.shape[-1])
+    projected = jnp.einsum(
+        "npc,ck->nkp",
+        points,
+        directions.astype(points.dtype),
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    return jnp.sort(projected, axis=-1)
 
 
 def _gram(scale: Callable[[int, int], float]) -> Callable[[Array], Array]:
@@ -116,21 +155,44 @@ mean squared difference is the style loss of Gatys et al. 2016, sum (G - A)^2 / 
 
 
 def _metrics(gram_scale: Callable[[int, int], float]) -> dict[str, _Metric]:
-    def same(features: Array) -> Array:
+    def same(features: Array, _: Any) -> Array:
         return features
 
     def mean_square(ex: Array, ey: Array) -> Array:
         return jnp.square(ex - ey).mean(axis=tuple(range(1, max(ex.ndim, ey.ndim))))
 
+    def l1(ex: Array, ey: Array) -> Array:
+        return safe_abs(ex - ey).mean(axis=-1)
+
+    gram, gram_trace = _gram(gram_scale), _gram_trace(gram_scale)
     return {
-        "l1": _Metric(same, lambda ex, ey: safe_abs(ex - ey).mean(axis=-1), local=True),
+        "l1": _Metric(same, l1, local=True),
         "l2": _Metric(same, lambda ex, ey: jnp.square(ex - ey).mean(axis=-1), local=True),
         # |u - v|^2 / 2 = 1 - cos for unit vectors, and exactly 0 for equal ones, zero or not.
         "cosine": _Metric(
-            unit_normalised, lambda ex, ey: jnp.square(ex - ey).sum(axis=-1) / 2, local=True
+            lambda features, _: unit_normalised(features),
+            lambda ex, ey: jnp.square(ex - ey).sum(axis=-1) / 2,
+            local=True,
         ),
-        "gram": _Metric(_gram(gram_scale), mean_square, local=False),
-        "gram-trace": _Metric(_gram_trace(gram_scale), mean_square, local=False),
+        "gram": _Metric(lambda features, _: gram(features), mean_square),
+        "gram-trace": _Metric(lambda features, _: gram_trace(features), mean_square),
+        "l1+gram": _Metric(
+            lambda features, _: {"l1": features, "gram": gram(features)},
+            lambda ex, ey: (
+                l1(ex["l1"], ey["l1"]).mean(axis=(1, 2)) + 0.5 * mean_square(ex["gram"], ey["gram"])
+            ),
+        ),
+        "contextual": _Metric(
+            lambda features, _: shrunk(at_least_float32(features)),
+            lambda ex, ey: contextual_loss(ex, ey, h=0.5),
+            any_sizes=True,
+        ),
+        "swd": _Metric(
+            _sorted_projections,
+            lambda ex, ey: sliced_difference(ex, ey, 1.0),
+            draw=_directions,
+            any_sizes=True,
+        ),
     }
 
 
@@ -160,14 +222,16 @@ def features(
     """Distance of a network's features: sum_l w_l m(f_l(x), f_l(y)) / number of layers.
 
     Args:
-      backbone: "vgg16" or "alexnet".
+      backbone: a key of `BACKBONES`: "vgg16", "vgg19_bn", "alexnet", "squeezenet1_1".
       layers: names of layers (weight 1 each), or `{name: weight}`: "conv3_3" is before the ReLU,
         "relu3_3" after it, "pool3" after pooling, "pixels" the network's input. By default the
-        input and the last convolution of every block of VGG, all five of AlexNet. Nothing
-        deeper than the deepest layer is computed.
+        input and the last convolution of every block of VGG, all five of AlexNet, and what
+        LPIPS takes of SqueezeNet. Nothing deeper than the deepest layer is computed.
       metric: "l1" and "l2", means over places and channels; "cosine", 1 - cos of the channel
         vectors, mean over places; "gram", mean squared difference of the Gram matrices
-        G = F^T F / (HW); "gram-trace", that of their diagonals.
+        G = F^T F / (HW); "gram-trace", that of their diagonals; "l1+gram", l1 + gram / 2;
+        "contextual", the contextual loss; "swd", the sliced Wasserstein distance of the channel
+        vectors along 256 random directions, which stand in params under "{name}/draws".
       weights: "imagenet", trained; "random", Kaiming normal; "random-zero-mean", and every
         filter of the first layer without its mean.
       preprocess: "imagenet" feeds images normalised as in training; "signed" feeds [-1, 1].
@@ -202,7 +266,7 @@ def features(
     """
     choice(f"{name}: backbone", backbone, BACKBONES)
     network = BACKBONES[backbone]
-    weight_of = _layer_weights(network, DEFAULT_LAYERS[backbone] if layers is None else layers)
+    weight_of = layer_weights(network, DEFAULT_LAYERS[backbone] if layers is None else layers)
     choice(f"{name}: weights", weights, _WEIGHTS)
     normalise = _PREPROCESSING[choice(f"{name}: preprocess", preprocess, _PREPROCESSING)]
     choice(f"{name}: gram_normalization", gram_normalization, GRAM_NORMALIZATIONS)
@@ -213,24 +277,39 @@ def features(
     prepare = mapper(
         name, value_range, SIGNED, dtype=dtype, channels=3, min_size=(smallest, smallest)
     )
-    weight_set = backbone if weights == "imagenet" else name
+    trained = weights == "imagenet"
+    weight_set = backbone if trained else name
 
     def init(key: Key) -> Params:
-        if weights == "imagenet":
-            return pretrained(backbone)(key)
-        # One key gives one network per backbone, whatever the metric, the layers or the value
-        # range: variants differ by what their options say and by nothing else.
-        own_key = jax.random.fold_in(key, zlib.crc32(backbone.encode()))
-        zero_mean_first = weights == "random-zero-mean"
-        return {name: network.random_params(own_key, zero_mean_first=zero_mean_first)}
+        if trained:
+            params = dict(pretrained(backbone)(key))
+        else:
+            # One key gives one network per backbone, whatever the metric, the layers or the
+            # value range: variants differ by what their options say and by nothing else.
+            own_key = jax.random.fold_in(key, zlib.crc32(backbone.encode()))
+            zero_mean_first = weights == "random-zero-mean"
+            params = {name: network.random_params(own_key, zero_mean_first=zero_mean_first)}
+        if measure.draw is not None:
+            params[f"{name}/draws"] = {
+                layer: measure.draw(
+                    jax.random.fold_in(key, zlib.crc32(layer.encode())), network.channels(layer)
+                )
+                for layer in weight_of
+            }
+        return params
 
     def embed(params: Params, images: ImageLike) -> Embedding:
+        draws = dict.fromkeys(weight_of)
+        if measure.draw is not None:
+            if f"{name}/draws" not in params:
+                raise missing_params(name, f"{name}/draws", params)
+            draws = params[f"{name}/draws"]
         if weight_set not in params:
             raise missing_params(name, weight_set, params)
         found = network.features(
             params[weight_set], normalise(prepare(images)), weight_of, precision=precision
         )
-        return {layer: measure.embed(found[layer]) for layer in weight_of}
+        return {layer: measure.embed(found[layer], draws[layer]) for layer in weight_of}
 
     def parts(params: Params, ex: Embedding, ey: Embedding) -> Terms:
         del params
@@ -239,13 +318,15 @@ def features(
             for layer, weight in weight_of.items()
         }
 
-    make = distance_from_maps if measure.local else distance_from_terms
-    return make(name, embed, parts, init=init)
+    if measure.local:
+        return distance_from_maps(name, embed, parts, init=init)
+    return distance_from_terms(name, embed, parts, init=init, any_sizes=measure.any_sizes)
 
 
-def _layer_weights(
+def layer_weights(
     network: Backbone, layers: str | Sequence[str] | Mapping[str, float]
 ) -> dict[str, float]:
+    """`{layer: weight}` of layers given by name, 1 each, or with their weights; checked."""
     if isinstance(layers, str):
         layers = (layers,)
     names = network.checked_layers(layers)

@@ -18,6 +18,10 @@ __all__ = ["LAYERS", "lpips"]
 LAYERS = {
     "alex": ("alexnet", ("relu1", "relu2", "relu3", "relu4", "relu5")),
     "vgg": ("vgg16", ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")),
+    "squeeze": (
+        "squeezenet1_1",
+        ("relu1", "fire3", "fire5", "fire6", "fire7", "fire8", "fire9"),
+    ),
 }
 """The networks of LPIPS: `{net: (backbone, layers)}`."""
 
@@ -37,7 +41,7 @@ def lpips(
     Equal to the official implementation, to rounding.
 
     Args:
-      net: "alex" or "vgg".
+      net: "alex", "vgg" or "squeeze".
       version: "0.1", or "0.0", which feeds [-1, 1] without ImageNet's statistics and has
         heads of its own.
       heads: weigh channels by the learned heads; False is the unweighted baseline, w_l = 1.

@@ -13,6 +13,7 @@ __all__ = [
     "filter_valid",
     "gaussian_kernel",
     "mean_2x2",
+    "pad_reflect",
     "pad_replicate",
     "sum_channels",
 ]
@@ -29,34 +30,35 @@ _BLOCK = 128
 """Outputs per product: the band matrix of a longer line would be mostly zeros."""
 
 
-def _filter_axis(images: Array, kernel: np.ndarray, axis: int) -> Array:
-    outputs = images.shape[axis] - len(kernel) + 1
+def _filter_axis(images: Array, kernel: np.ndarray, axis: int, stride: int) -> Array:
+    outputs = (images.shape[axis] - len(kernel)) // stride + 1
     blocks = []
     for start in range(0, outputs, _BLOCK):
         length = min(_BLOCK, outputs - start)
-        seen = length + len(kernel) - 1
+        seen = (length - 1) * stride + len(kernel)
         band = np.zeros((length, seen))
         for offset, weight in enumerate(kernel):
-            band[np.arange(length), np.arange(length) + offset] = weight
+            band[np.arange(length), stride * np.arange(length) + offset] = weight
+        first = start * stride
         blocks.append(
             jnp.einsum(
                 "oi,nixc->noxc" if axis == 1 else "oi,nxic->nxoc",
                 jnp.asarray(band, images.dtype),
-                jax.lax.slice_in_dim(images, start, start + seen, axis=axis),
+                jax.lax.slice_in_dim(images, first, first + seen, axis=axis),
                 precision=jax.lax.Precision.HIGHEST,
             )
         )
     return blocks[0] if len(blocks) == 1 else jnp.concatenate(blocks, axis=axis)
 
 
-def filter_separable(images: Float[Array, "n h w c"], kernel: np.ndarray) -> Array:
-    """Filters rows and columns with a kernel [k]; only whole windows: [n, h-k+1, w-k+1, c].
+def filter_separable(images: Float[Array, "n h w c"], kernel: np.ndarray, stride: int = 1) -> Array:
+    """Filters rows and columns with a kernel [k]; only whole windows: [n, (h-k)//stride+1, ..., c].
 
     As products with band matrices. SSIM's loss and gradient on 24 x 128 x 128 take 34 ms so on
     CPU, 930 ms as sums of shifted images (XLA fuses the two passes and computes the first one
     eleven times), 650 ms as depthwise convolutions; on 1 x 1024 x 1024, 500, 1590 and more.
     """
-    return _filter_axis(_filter_axis(images, kernel, 1), kernel, 2)
+    return _filter_axis(_filter_axis(images, kernel, 1, stride), kernel, 2, stride)
 
 
 def filter_valid(images: Float[Array, "n h w c"], kernel: np.ndarray) -> Array:
@@ -72,6 +74,11 @@ def filter_valid(images: Float[Array, "n h w c"], kernel: np.ndarray) -> Array:
 def pad_replicate(images: Float[Array, "n h w c"], rows: int, columns: int) -> Array:
     """Repeats the border pixels: [n, h + 2 rows, w + 2 columns, c]."""
     return jnp.pad(images, ((0, 0), (rows, rows), (columns, columns), (0, 0)), mode="edge")
+
+
+def pad_reflect(images: Float[Array, "n h w c"], margin: int) -> Array:
+    """Mirrors the image at its border pixels, which are not repeated: [n, h + 2 margin, ..., c]."""
+    return jnp.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode="reflect")
 
 
 def mean_2x2(images: Float[Array, "n h w c"]) -> Array:

@@ -1,0 +1,123 @@
+"""Means of a kernel over all pairs of two sets of points, without the matrix of all pairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+from perceptual_jax._typing import Array, Float
+from perceptual_jax.ops.safe import safe_sqrt
+
+__all__ = ["KERNELS", "Kernel", "kernel_mean"]
+
+_BLOCK = 2**20
+"""Pairs at a time: 4 MiB in float32, which a core's cache holds."""
+
+Kernel = Callable[[Array, Array, Array], Array]
+"""`(products [a, b], squared norms [a, 1], squared norms [1, b]) -> [a, b]`."""
+
+
+def rbf(bandwidths: tuple[float, ...]) -> Kernel:
+    """sum_B exp(-|u - v|^2 / (2 B^2))."""
+
+    def kernel(products: Array, u: Array, v: Array) -> Array:
+        squared = jnp.maximum(u + v - 2 * products, 0)
+        return sum(jnp.exp(-squared / (2 * bandwidth**2)) for bandwidth in bandwidths)  # type: ignore[return-value]
+
+    return kernel
+
+
+def laplace(bandwidths: tuple[float, ...]) -> Kernel:
+    """sum_B exp(-|u - v| / B)."""
+
+    def kernel(products: Array, u: Array, v: Array) -> Array:
+        distances = safe_sqrt(jnp.maximum(u + v - 2 * products, 0))
+        return sum(jnp.exp(-distances / bandwidth) for bandwidth in bandwidths)  # type: ignore[return-value]
+
+    return kernel
+
+
+def linear(bandwidths: tuple[float, ...]) -> Kernel:
+    """<u, v>."""
+    del bandwidths
+    return lambda products, u, v: products
+
+
+def arc_cosine(bandwidths: tuple[float, ...]) -> Kernel:
+    """|u| |v| (sin t + (pi - t) cos t) / (2 pi), t the angle: a random ReLU layer of any width.
+
+    References:
+      Y. Cho, L. Saul, "Kernel Methods for Deep Learning", NIPS 2009 (degree 1, halved: the mean
+      over w ~ N(0, I) of ReLU(w.u) ReLU(w.v)).
+    """
+    del bandwidths
+
+    def kernel(products: Array, u: Array, v: Array) -> Array:
+        norms = safe_sqrt(u) * safe_sqrt(v)
+        cosines = products / jnp.where(norms > 0, norms, 1)
+        return norms * _angular(jnp.clip(cosines, -1, 1)) / (2 * math.pi)
+
+    return kernel
+
+
+@jax.custom_jvp
+def _angular(cosine: Array) -> Array:
+    """From cos t, sin t + (pi - t) cos t: smooth where arccos itself is not."""
+    return jnp.sqrt(1 - jnp.square(cosine)) + (math.pi - jnp.arccos(cosine)) * cosine
+
+
+@_angular.defjvp
+def _angular_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (cosine,), (tangent,) = primals, tangents
+    return _angular(cosine), (math.pi - jnp.arccos(cosine)) * tangent
+
+
+KERNELS: Mapping[str, Callable[[tuple[float, ...]], Kernel]] = {
+    "rbf": rbf,
+    "laplace": laplace,
+    "linear": linear,
+    "arccos": arc_cosine,
+}
+"""Kernels by name, made from bandwidths where they have any."""
+
+
+def kernel_mean(u: Float[Array, "a d"], v: Float[Array, "b d"], kernel: Kernel) -> Float[Array, ""]:
+    """mean_ij k(u_i, v_j), in memory linear in a and b, forward and backward.
+
+    The pairs are taken in blocks, which the gradient computes again.
+    """
+    block_v = min(v.shape[0], max(1, _BLOCK // min(u.shape[0], 1024)))
+    block_u = min(u.shape[0], max(1, _BLOCK // block_v))
+    blocks_u, blocks_v = _blocks(u, block_u), _blocks(v, block_v)
+
+    @jax.checkpoint
+    def block_sum(rows: tuple[Array, Array], columns: tuple[Array, Array]) -> Array:
+        (a, weight_a), (b, weight_b) = rows, columns
+        products = jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
+        squared_a = jnp.square(a).sum(axis=1, keepdims=True)
+        squared_b = jnp.square(b).sum(axis=1)[None]
+        values = kernel(products, squared_a, squared_b)
+        return jnp.einsum("ab,a,b->", values, weight_a, weight_b)
+
+    def row_sum(rows: tuple[Array, Array]) -> Array:
+        if len(blocks_v[0]) == 1:
+            return block_sum(rows, (blocks_v[0][0], blocks_v[1][0]))
+        return jax.lax.map(lambda columns: block_sum(rows, columns), blocks_v).sum()
+
+    if len(blocks_u[0]) == 1:
+        total = row_sum((blocks_u[0][0], blocks_u[1][0]))
+    else:
+        total = jax.lax.map(row_sum, blocks_u).sum()
+    return total / (u.shape[0] * v.shape[0])
+
+
+def _blocks(points: Array, size: int) -> tuple[Array, Array]:
+    """Points [n, d] as blocks [k, size, d], with weights that are 0 for what fills the last."""
+    count = -(-points.shape[0] // size)
+    excess = count * size - points.shape[0]
+    weights = jnp.pad(jnp.ones(points.shape[0], points.dtype), (0, excess))
+    points = jnp.pad(points, ((0, excess), (0, 0)))
+    return points.reshape(count, size, -1), weights.reshape(count, size)
