@@ -17,6 +17,7 @@ from perceptual_jax.combinators import (
     on_windows,
 )
 from perceptual_jax.distance import Distance, pairwise, weighted_sum
+from perceptual_jax.distances.pixel import total_variation
 from perceptual_jax.errors import InputError
 from perceptual_jax.images import check_images
 
@@ -33,6 +34,7 @@ __all__ = [
     "on_windows",
     "pairwise",
     "statistics",
+    "total_variation",
     "weighted_sum",
     "weights",
 ]

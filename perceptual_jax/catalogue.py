@@ -15,10 +15,20 @@ import jax
 import numpy as np
 
 from perceptual_jax.distance import Distance
+from perceptual_jax.distances.contextual import contextual
+from perceptual_jax.distances.dists import dists
+from perceptual_jax.distances.edges import gabor, oriented_edges
 from perceptual_jax.distances.features import features
+from perceptual_jax.distances.gmsd import gmsd
 from perceptual_jax.distances.lpips import lpips
-from perceptual_jax.distances.pixel import charbonnier, gradient, l1, l2
+from perceptual_jax.distances.mmd import mmd, mmd_linear, mmd_multiscale
+from perceptual_jax.distances.mmd_features import mmd_plus_plus, mmd_plus_plus_plus, mmd_rff
+from perceptual_jax.distances.multiscale import ms_ssim, ms_ssim_l1
+from perceptual_jax.distances.patches import patch_laplace, patch_rbf, patch_rbf_joint
+from perceptual_jax.distances.pixel import charbonnier, fft_l1, gradient, l1, l2, lp
+from perceptual_jax.distances.pyramids import gaussian_pyramid, lap1, laplacian_pyramid
 from perceptual_jax.distances.structural import ssim
+from perceptual_jax.distances.wasserstein import lap_swd, swd, swd_plus_plus, windowed_swd
 from perceptual_jax.errors import InputError, nearest
 
 __all__ = ["Entry", "entry", "make", "names", "parse"]
@@ -50,89 +60,77 @@ class Entry(NamedTuple):
         }
 
 
+def _network(name: str, description: str, **fixed: str) -> Entry:
+    """Features of a network; its catalogue name begins with the network's."""
+    return Entry(name, features, description, {"backbone": name.split("-")[0], **fixed})
+
+
 _ENTRIES = {
     entry.name: entry
     for entry in (
+        # Pixels
         Entry("l1", l1, "mean absolute difference of pixels"),
         Entry("l2", l2, "mean squared difference of pixels"),
         Entry("charbonnier", charbonnier, "smooth l1 of pixels"),
+        Entry("lp", lp, "mean power of the difference of pixels"),
         Entry("gradient", gradient, "l1 of horizontal and vertical differences"),
+        Entry("fft-l1", fft_l1, "l1 of Fourier spectra"),
+        Entry("laplacian-pyramid", laplacian_pyramid, "a distance of each band of a pyramid"),
+        Entry("lap1", lap1, "l1 of each band of a Laplacian pyramid, the loss of GLO"),
+        Entry("gaussian-pyramid", gaussian_pyramid, "a distance at each of several sizes"),
+        # Structure
         Entry("ssim", ssim, "1 - structural similarity in local windows"),
-        Entry("vgg11", features, "trained VGG-11 features", {"backbone": "vgg11"}),
-        Entry("vgg13", features, "trained VGG-13 features", {"backbone": "vgg13"}),
-        Entry("vgg16", features, "trained VGG-16 features", {"backbone": "vgg16"}),
-        Entry("vgg19", features, "trained VGG-19 features", {"backbone": "vgg19"}),
+        Entry("ms-ssim", ms_ssim, "1 - structural similarity at several sizes"),
+        Entry("ms-ssim-l1", ms_ssim_l1, "MS-SSIM for contrast and l1 for colour"),
+        Entry("gmsd", gmsd, "deviation of the similarity of gradient magnitudes"),
+        # Patches
+        Entry("patch-rbf", patch_rbf, "Gaussian kernel of patches at the same place"),
+        Entry("patch-laplace", patch_laplace, "Laplacian kernel of patches at the same place"),
+        Entry("patch-rbf-joint", patch_rbf_joint, "kernel of whole patches at the same place"),
+        Entry("oriented-edges", oriented_edges, "edges of two directions, window by window"),
+        Entry("gabor", gabor, "stripes of eight directions, window by window"),
+        # Patch distributions
+        Entry("mmd", mmd, "exact MMD of the patches of windows"),
+        Entry("mmd-multiscale", mmd_multiscale, "exact MMD of all patches, many bandwidths"),
+        Entry("mmd-linear", mmd_linear, "squared distance of mean patches"),
+        Entry("mmd-rff", mmd_rff, "MMD of the patches of windows by random features"),
+        Entry("mmd++", mmd_plus_plus, "mmd-rff with a little l2 and patch-rbf"),
+        Entry("mmd+++", mmd_plus_plus_plus, "mmd++ of finer bandwidths and larger patches"),
+        Entry("swd", swd, "sliced Wasserstein distance of patches"),
+        Entry("swd++", swd_plus_plus, "swd with a little l2 and patch-rbf"),
         Entry(
-            "vgg11_bn",
-            features,
-            "features of VGG-11 trained with batch normalisation",
-            {"backbone": "vgg11_bn"},
+            "windowed-swd", windowed_swd, "sliced Wasserstein distance of the patches of windows"
         ),
-        Entry(
-            "vgg13_bn",
-            features,
-            "features of VGG-13 trained with batch normalisation",
-            {"backbone": "vgg13_bn"},
-        ),
-        Entry(
-            "vgg16_bn",
-            features,
-            "features of VGG-16 trained with batch normalisation",
-            {"backbone": "vgg16_bn"},
-        ),
-        Entry(
-            "vgg19_bn",
-            features,
-            "features of VGG-19 trained with batch normalisation",
-            {"backbone": "vgg19_bn"},
-        ),
-        Entry(
-            "vgg16-random",
-            features,
-            "features of a random VGG-16",
-            {"backbone": "vgg16", "weights": "random"},
-        ),
-        Entry(
+        Entry("lap-swd", lap_swd, "sliced Wasserstein distance of each band of a pyramid"),
+        # Deep features
+        _network("vgg11", "trained VGG-11 features"),
+        _network("vgg13", "trained VGG-13 features"),
+        _network("vgg16", "trained VGG-16 features"),
+        _network("vgg19", "trained VGG-19 features"),
+        _network("vgg11_bn", "features of VGG-11 trained with batch normalisation"),
+        _network("vgg13_bn", "features of VGG-13 trained with batch normalisation"),
+        _network("vgg16_bn", "features of VGG-16 trained with batch normalisation"),
+        _network("vgg19_bn", "features of VGG-19 trained with batch normalisation"),
+        _network("vgg16-random", "features of a random VGG-16", weights="random"),
+        _network(
             "vgg16-random-zero-mean",
-            features,
             "features of a random VGG-16 whose first filters have zero mean",
-            {"backbone": "vgg16", "weights": "random-zero-mean"},
+            weights="random-zero-mean",
         ),
-        Entry("alexnet", features, "trained AlexNet features", {"backbone": "alexnet"}),
-        Entry(
-            "alexnet-random",
-            features,
-            "features of a random AlexNet",
-            {"backbone": "alexnet", "weights": "random"},
-        ),
-        Entry(
+        _network("alexnet", "trained AlexNet features"),
+        _network("alexnet-random", "features of a random AlexNet", weights="random"),
+        _network(
             "alexnet-random-zero-mean",
-            features,
             "features of a random AlexNet whose first filters have zero mean",
-            {"backbone": "alexnet", "weights": "random-zero-mean"},
+            weights="random-zero-mean",
         ),
-        Entry(
-            "squeezenet1_0",
-            features,
-            "trained SqueezeNet 1.0 features",
-            {"backbone": "squeezenet1_0"},
-        ),
-        Entry(
-            "squeezenet1_1",
-            features,
-            "trained SqueezeNet 1.1 features",
-            {"backbone": "squeezenet1_1"},
-        ),
-        Entry(
-            "lpips-alex", lpips, "LPIPS on AlexNet: unit features, learned heads", {"net": "alex"}
-        ),
-        Entry("lpips-vgg", lpips, "LPIPS on VGG-16: unit features, learned heads", {"net": "vgg"}),
-        Entry(
-            "lpips-squeeze",
-            lpips,
-            "LPIPS on SqueezeNet 1.1: unit features, learned heads",
-            {"net": "squeeze"},
-        ),
+        _network("squeezenet1_0", "trained SqueezeNet 1.0 features"),
+        _network("squeezenet1_1", "trained SqueezeNet 1.1 features"),
+        Entry("contextual", contextual, "nearest trained features, wherever they are"),
+        Entry("lpips-alex", lpips, "LPIPS on AlexNet: learned heads", {"net": "alex"}),
+        Entry("lpips-vgg", lpips, "LPIPS on VGG-16: learned heads", {"net": "vgg"}),
+        Entry("lpips-squeeze", lpips, "LPIPS on SqueezeNet 1.1: learned heads", {"net": "squeeze"}),
+        Entry("dists", dists, "structure and texture of VGG-16 features, learned weights"),
     )
 }
 

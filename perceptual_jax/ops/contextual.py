@@ -41,7 +41,7 @@ def _cosine(x: Array, y: Array) -> Array:
 def _l2(x: Array, y: Array) -> Array:
     """Squared distances of all rows."""
     products = jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
-    squares = jnp.square(x).sum(axis=1, keepdims=True) + jnp.square(y).sum(axis=1)
+    squares = jnp.square(x).sum(axis=1, keepdims=True) + jnp.square(y).sum(axis=1)[None]
     return jnp.maximum(squares - 2 * products, 0)
 
 
@@ -49,7 +49,7 @@ def _l1(x: Array, y: Array) -> Array:
     """Sums of absolute differences of all rows, one channel at a time."""
 
     def add(total: Array, channel: tuple[Array, Array]) -> tuple[Array, None]:
-        return total + safe_abs(channel[0][:, None] - channel[1]), None
+        return total + safe_abs(channel[0][:, None] - channel[1][None]), None
 
     start = jnp.zeros((x.shape[0], y.shape[0]), x.dtype)
     return jax.lax.scan(add, start, (x.T, y.T))[0]
@@ -89,7 +89,7 @@ def contextual_loss(
 def _one(fx: Array, fy: Array, *, h: float, distance: str, spatial_weight: float) -> Array:
     x, y = fx.reshape(-1, fx.shape[-1]), fy.reshape(-1, fy.shape[-1])
     if distance == "cosine":
-        centre = y.mean(axis=0)
+        centre = y.mean(axis=0, keepdims=True)
         x, y = _unit(x - centre), _unit(y - centre)
     places_x, places_y = (jnp.asarray(_places(f.shape[0], f.shape[1]), x.dtype) for f in (fx, fy))
     rows = min(len(x), max(1, _BLOCK // len(y)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +17,17 @@ __all__ = ["KERNELS", "Kernel", "kernel_mean"]
 _BLOCK = 2**20
 """Pairs at a time: 4 MiB in float32, which a core's cache holds."""
 
-Kernel = Callable[[Array, Array, Array], Array]
-"""`(products [a, b], squared norms [a, 1], squared norms [1, b]) -> [a, b]`."""
+
+class Kernel(NamedTuple):
+    """A kernel of vectors u and v.
+
+    Attributes:
+      values: `(products [a, b], squared norms [a, 1], squared norms [1, b]) -> [a, b]`.
+      radial: whether it depends on u - v alone.
+    """
+
+    values: Callable[[Array, Array, Array], Array]
+    radial: bool
 
 
 def rbf(bandwidths: tuple[float, ...]) -> Kernel:
@@ -27,7 +37,7 @@ def rbf(bandwidths: tuple[float, ...]) -> Kernel:
         squared = jnp.maximum(u + v - 2 * products, 0)
         return sum(jnp.exp(-squared / (2 * bandwidth**2)) for bandwidth in bandwidths)  # type: ignore[return-value]
 
-    return kernel
+    return Kernel(kernel, radial=True)
 
 
 def laplace(bandwidths: tuple[float, ...]) -> Kernel:
@@ -37,13 +47,13 @@ def laplace(bandwidths: tuple[float, ...]) -> Kernel:
         distances = safe_sqrt(jnp.maximum(u + v - 2 * products, 0))
         return sum(jnp.exp(-distances / bandwidth) for bandwidth in bandwidths)  # type: ignore[return-value]
 
-    return kernel
+    return Kernel(kernel, radial=True)
 
 
 def linear(bandwidths: tuple[float, ...]) -> Kernel:
     """<u, v>."""
     del bandwidths
-    return lambda products, u, v: products
+    return Kernel(lambda products, u, v: products, radial=False)
 
 
 def arc_cosine(bandwidths: tuple[float, ...]) -> Kernel:
@@ -60,7 +70,7 @@ def arc_cosine(bandwidths: tuple[float, ...]) -> Kernel:
         cosines = products / jnp.where(norms > 0, norms, 1)
         return norms * _angular(jnp.clip(cosines, -1, 1)) / (2 * math.pi)
 
-    return kernel
+    return Kernel(kernel, radial=False)
 
 
 @jax.custom_jvp
@@ -89,6 +99,10 @@ def kernel_mean(u: Float[Array, "a d"], v: Float[Array, "b d"], kernel: Kernel) 
 
     The pairs are taken in blocks, which the gradient computes again.
     """
+    if kernel.radial:
+        # |u - v|^2 = |u|^2 + |v|^2 - 2 <u, v> loses the fewer digits, the nearer 0 they are.
+        centre = jax.lax.stop_gradient((u.mean(axis=0) + v.mean(axis=0)) / 2)[None]
+        u, v = u - centre, v - centre
     block_v = min(v.shape[0], max(1, _BLOCK // min(u.shape[0], 1024)))
     block_u = min(u.shape[0], max(1, _BLOCK // block_v))
     blocks_u, blocks_v = _blocks(u, block_u), _blocks(v, block_v)
@@ -99,7 +113,7 @@ def kernel_mean(u: Float[Array, "a d"], v: Float[Array, "b d"], kernel: Kernel) 
         products = jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
         squared_a = jnp.square(a).sum(axis=1, keepdims=True)
         squared_b = jnp.square(b).sum(axis=1)[None]
-        values = kernel(products, squared_a, squared_b)
+        values = kernel.values(products, squared_a, squared_b)
         return jnp.einsum("ab,a,b->", values, weight_a, weight_b)
 
     def row_sum(rows: tuple[Array, Array]) -> Array:

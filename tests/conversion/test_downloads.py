@@ -93,6 +93,13 @@ def no_ranges(handler):
     handler.wfile.write(handler.server.data)
 
 
+def another_range(handler):
+    data = handler.server.data
+    span = f"bytes 0-{len(data) - 1}/{len(data)}"
+    handler.head(206, Content_Length=len(data), Content_Range=span)
+    handler.wfile.write(data)
+
+
 def no_length(handler):
     handler.head(200)
     handler.wfile.write(handler.server.data)
@@ -200,6 +207,7 @@ def refused(server: Server, folder: Path, message: str) -> None:
         ([breaks_off, well], [None, "bytes=50000-"]),
         ([breaks_off, breaks_off, well], [None, "bytes=50000-", "bytes=75000-"]),
         ([breaks_off, no_ranges], [None, "bytes=50000-"]),
+        ([breaks_off, another_range], [None, "bytes=50000-"]),
         ([breaks_off_in_chunks, well], [None, "bytes=1000-"]),
         ([stalls, well], [None, "bytes=50000-"]),
         ([silent, well], [None, None]),

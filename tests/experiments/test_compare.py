@@ -42,7 +42,8 @@ def test_folders_give_the_official_values(cli, golden_folders, tmp_path):
     assert (run / "report.html").exists()
     assert pj.images.read(run / "0-lpips-alex.png").std() > 10
     config = json.loads((run / "config.json").read_text())
-    assert config["weights"]["alexnet"] == pj.weights.entry("alexnet").sha256
+    assert config["weights"]["alexnet"] == pj.weights.provenance("alexnet")._asdict()
+    assert config["weights"]["alexnet"]["sha256"] == pj.weights.entry("alexnet").sha256
 
 
 def test_images_without_a_partner_are_named(cli, golden_folders):
