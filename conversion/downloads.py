@@ -134,7 +134,7 @@ def _fetch(url: str, path: Path, progress: Progress | None, timeout: float, paus
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError):
                 error.close()
-            problem = _problem(error, timeout)
+            problem = _problem(url, error, timeout)
             if isinstance(error, urllib.error.HTTPError) and error.code == 416:
                 path.unlink()  # There is nothing after what we have: it is not what it was.
         # An attempt that came further than any is no failure: a poor line gets there in the end.
@@ -148,7 +148,7 @@ def _fetch(url: str, path: Path, progress: Progress | None, timeout: float, paus
     raise WeightsError(f"{url}: {problem}; run the same command again to go on")
 
 
-def _problem(error: Exception, timeout: float) -> str:
+def _problem(url: str, error: Exception, timeout: float) -> str:
     """What went wrong, in words; raises a `WeightsError` where another attempt is no use."""
     reason = getattr(error, "reason", error)
     if isinstance(error, urllib.error.HTTPError):
@@ -158,7 +158,10 @@ def _problem(error: Exception, timeout: float) -> str:
             raise WeightsError(f"{error.url}: {answer}")
         return answer
     if isinstance(reason, socket.gaierror):
-        raise WeightsError(f"there is no way to the server ({reason}): is there a network?")
+        raise WeightsError(
+            f"{url}: there is no way to the server ({reason}); without a network, fetch it by "
+            f"other means and add --from FILE, or name a mirror in ${MIRROR_VARIABLE}"
+        )
     if isinstance(reason, TimeoutError):
         return f"nothing came for {timeout:g} seconds"
     if isinstance(error, http.client.IncompleteRead):

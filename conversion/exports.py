@@ -19,14 +19,15 @@ DIALECTS = ("torchvision", "timm")
 """Whose names a network can be exported under."""
 
 
-def export(name: str, out: str | Path, *, dialect: str = "torchvision") -> Path:
+def export(name: str | Path, out: str | Path, *, dialect: str = "torchvision") -> Path:
     """Writes a weight set of the store as a safetensors file under other people's names.
 
     Layouts and shapes are theirs too, so that `load_state_dict` takes it. A network whose batch
     normalisation was folded is exported as the plain network that it is.
 
     Args:
-      name: one of `weights.names()`; a network comes with its classifier if that is in the store.
+      name: one of `weights.names()`, and a network comes with its classifier if that is in the
+        store; or a file that `convert` wrote.
       out: the file to write.
       dialect: "torchvision" or "timm", for networks; LPIPS and DISTS have names of their own.
 
@@ -37,24 +38,28 @@ def export(name: str, out: str | Path, *, dialect: str = "torchvision") -> Path:
       WeightsError: if the weights are not in the store, or the dialect is not known.
     """
     choice("--dialect", dialect, DIALECTS)
-    sets = [name]
-    classifier = f"{name}-classifier"
-    if classifier in weights.names() and weights.find(classifier):
-        sets.append(classifier)
-    tensors = {key: t for each in sets for key, t in _theirs(each, dialect).items()}
-    provenance = weights.provenance(name)._asdict()
-    out = Path(out)
-    write_whole(out, safetensors.numpy.save(tensors, {"format": "pt", **provenance}))
-    return out
+    if str(name) not in weights.names() and Path(name).is_file():
+        params, found = weights.read_file(name)
+        sets = {found.weight_set: params}
+    else:
+        found = weights.provenance(str(name))
+        sets = {str(name): weights.read(str(name))}
+        classifier = f"{name}-classifier"
+        if classifier in weights.names() and weights.find(classifier):
+            sets[classifier] = weights.read(classifier)
+    tensors: dict[str, np.ndarray] = {}
+    for weight_set, params in sets.items():
+        tensors |= _theirs(weight_set, params, dialect)
+    write_whole(Path(out), safetensors.numpy.save(tensors, {"format": "pt", **found._asdict()}))
+    return Path(out)
 
 
-def _theirs(name: str, dialect: str) -> dict[str, np.ndarray]:
+def _theirs(name: str, params: weights.Params, dialect: str) -> dict[str, np.ndarray]:
     """The tensors of a weight set under their names."""
     # What is left of a folded batch normalisation is the plain network.
     tables = NAME_MAPS[name.replace("_bn", "")]
     # LPIPS and DISTS have one table, their own; timm keeps torchvision's names where it has none.
     table = tables.get(dialect) or next(iter(tables.values()))
-    params = weights.read(name)
     tensors: dict[str, np.ndarray] = {}
     parts: dict[str, list[np.ndarray]] = {}
     for ours, row in table.items():

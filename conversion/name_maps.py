@@ -8,7 +8,7 @@ modules, named by their places in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 __all__ = ["FLAX_MODULES", "NAME_MAPS", "Channels", "Module", "NameMap"]
@@ -63,6 +63,10 @@ _VGG_BN_PLACES = {
     "vgg19": (0, 3, 7, 10, 14, 17, 20, 23, 27, 30, 33, 36, 40, 43, 46, 49),
 }
 _ALEXNET_PLACES = (0, 3, 6, 8, 10)
+_SHIFT_TOLERANT_VGG_PLACES = (
+    *("1.0", "1.2", "2.6", "2.8", "3.12", "3.14", "3.16"),
+    *("4.20", "4.22", "4.24", "5.28", "5.30", "5.32"),
+)
 _FIRE_PLACES = {
     "squeezenet1_0": (3, 4, 5, 7, 8, 9, 10, 12),
     "squeezenet1_1": (3, 4, 6, 7, 9, 10, 11, 12),
@@ -87,6 +91,12 @@ def _vgg_bn(network: str) -> NameMap:
     return {
         layer: Module(f"features.{place}", norm=f"features.{place + 1}") for layer, place in places
     }
+
+
+def _shift_tolerant(layers: Sequence[str], places: Sequence[str]) -> NameMap:
+    """Modules of stlpips-pytorch, whose networks are cut into slices."""
+    found = zip(layers, places, strict=True)
+    return {layer: Module(f"net.slice{place}") for layer, place in found}
 
 
 def _squeezenet(network: str) -> NameMap:
@@ -157,6 +167,15 @@ NAME_MAPS: Mapping[str, Mapping[str, NameMap]] = {
         for net, heads in _HEADS.items()
         for version in ("0.0", "0.1")
     },
+    "alexnet-shift-tolerant": {
+        "stlpips": _shift_tolerant(
+            ("conv1", "conv2", "conv3", "conv4", "conv5"), ("1.0", "2.5", "3.9", "4.11", "5.13")
+        )
+    },
+    "vgg16-shift-tolerant": {
+        "stlpips": _shift_tolerant(_vgg_layers("vgg16"), _SHIFT_TOLERANT_VGG_PLACES)
+    },
+    **{f"st-lpips-{net}": {"stlpips": _HEADS[net]} for net in ("alex", "vgg")},
     "dists": {
         "dists": {
             f"{layer}.{leaf}": Channels(leaf, start)

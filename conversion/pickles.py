@@ -20,6 +20,7 @@ __all__ = [
     "Made",
     "PickleError",
     "Rebuild",
+    "ReferenceRefusedError",
     "are_counts",
     "interpret",
     "malformed",
@@ -38,6 +39,10 @@ _MAX_AXES = 64  # As many as NumPy and PyTorch allow.
 
 class PickleError(InputError):
     """A pickle is malformed or holds more than it should."""
+
+
+class ReferenceRefusedError(PickleError):
+    """A pickle names a global that is not allowed."""
 
 
 class Rebuild:
@@ -244,7 +249,7 @@ def interpret(
                 attribute, module = _expect(pop(), str), _expect(pop(), str)
                 argument = f"{module} {attribute}"
             if argument not in known:
-                raise PickleError(f"a reference to {argument.replace(' ', '.')[:200]!r}")
+                raise ReferenceRefusedError(f"a reference to {argument.replace(' ', '.')[:200]!r}")
             stack.append(known[argument])
         elif name == "REDUCE":
             arguments, function = _expect(pop(), tuple), _expect(pop(), Rebuild)

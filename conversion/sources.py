@@ -43,15 +43,16 @@ def get(
     Raises:
       WeightsError: if no source has it; the message says what was tried, and what to do.
     """
-    entries = [weights.entry(each) for each in _sets(name, with_classifier)]
+    entries = missing = [weights.entry(each) for each in _sets(name, with_classifier)]
     tried: list[str] = []
-    for source in (_from_package(), _from_file(file), _from_network(offline, progress)):
-        if missing := [entry for entry in entries if not _is_sound(entry)]:
+    for source in (_from_package, _from_file(file), _from_network(offline, progress)):
+        missing = [entry for entry in missing if not _is_here(entry)]
+        if missing:
             try:
                 source(missing)
             except InputError as error:
                 tried.append(str(error))
-    if lacking := [entry.name for entry in entries if not _is_sound(entry)]:
+    if lacking := [entry.name for entry in missing if not _is_here(entry)]:
         wanted = " and ".join(map(repr, lacking))
         raise WeightsError(f"the weights {wanted} could not be had: {'; '.join(tried)}")
     return tuple(path for entry in entries if (path := weights.find(entry.name)))
@@ -66,13 +67,12 @@ def _sets(name: str, with_classifier: bool) -> list[str]:
     return [name, f"{name}-classifier"]
 
 
-def _is_sound(entry: WeightSet) -> bool:
-    """Whether the store has it. A damaged file is made again."""
+def _is_here(entry: WeightSet) -> bool:
+    """Whether the store has the publisher's own. What is damaged or not theirs is made again."""
     try:
-        weights.read(entry.name)
+        return entry.vouches_for(weights.provenance(entry.name))
     except WeightsError:
         return False
-    return True
 
 
 def convert(
@@ -103,14 +103,22 @@ def convert(
     file, sets = Path(file), _sets(name, with_classifier)
     opened = {each: open_file(file, each, key=key) for each in sets}
     digest = _digest(file)
-    if out is None:
-        return tuple(
-            weights.write(each, tensors, file.name, digest) for each, tensors in opened.items()
-        )
-    paths = [Path(out), *(Path(out).with_stem(f"{Path(out).stem}-classifier") for _ in sets[1:])]
-    for path, (each, tensors) in zip(paths, opened.items(), strict=True):
-        weights.write_file(path, each, tensors, file.name, digest)
-    return tuple(paths)
+    if out is not None:
+        out = Path(out)
+        paths = [out, *(out.with_stem(f"{out.stem}-classifier") for _ in sets[1:])]
+        for path, (each, tensors) in zip(paths, opened.items(), strict=True):
+            weights.write_file(path, each, tensors, file.name, digest)
+        return tuple(paths)
+    for entry in map(weights.entry, sets):
+        if not entry.published(digest) and _is_here(entry):
+            raise WeightsError(
+                f"the store has the publisher's {entry.name}, which {file} is not; convert it "
+                f"with --out FILE, or remove {weights.find(entry.name)} first"
+            )
+    try:
+        return tuple(weights.write(each, opened[each], file.name, digest) for each in sets)
+    except WeightsError as error:
+        raise WeightsError(f"{error}; --out FILE takes any of such names and shapes") from None
 
 
 # --- Sources: each stores what it has of the sets it is asked for, or raises ------------------
@@ -118,16 +126,13 @@ def convert(
 Source = Callable[[list[WeightSet]], None]
 
 
-def _from_package() -> Source:
-    def source(entries: list[WeightSet]) -> None:
-        for entry in entries:
-            if entry.package is None:
-                continue
-            path = installed_file(entry.package)
-            origin = f"{entry.package.name}=={entry.package.version}: {entry.package.file}"
-            weights.write(entry.name, open_file(path, entry.name), origin, entry.package.sha256)
-
-    return source
+def _from_package(entries: list[WeightSet]) -> None:
+    for entry in entries:
+        if entry.package is None:
+            continue
+        path = installed_file(entry.package)
+        origin = f"{entry.package.name}=={entry.package.version}: {entry.package.file}"
+        weights.write(entry.name, open_file(path, entry.name), origin, entry.package.sha256)
 
 
 def _from_file(file: str | Path | None) -> Source:
@@ -160,7 +165,7 @@ def _from_network(offline: bool, progress: Progress | None) -> Source:
             with downloaded(download, folder, progress=progress) as fetched:
                 for entry in group:
                     # Another process may have made it meanwhile.
-                    if not _is_sound(entry):
+                    if not _is_here(entry):
                         path = fetched()
                         tensors = open_file(path, entry.name)
                         weights.write(entry.name, tensors, download.url, _digest(path))

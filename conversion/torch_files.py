@@ -30,6 +30,7 @@ from conversion.pickles import (
     Made,
     PickleError,
     Rebuild,
+    ReferenceRefusedError,
     are_counts,
     interpret,
     malformed,
@@ -196,6 +197,11 @@ def read(path: str | Path) -> Any:
 def _refusals(path: Path) -> Iterator[None]:
     try:
         yield
+    except ReferenceRefusedError as error:
+        raise PickleError(
+            f"{path} is not a PyTorch file that can be read: {one_line(error)}, which is not run; "
+            f"save its state_dict() alone"
+        ) from None
     except PickleError as error:
         raise PickleError(
             f"{path} is not a PyTorch file that can be read: {one_line(error)}"

@@ -29,6 +29,7 @@ from perceptual_jax.weights import WeightsError
 __all__ = ["PRESETS", "Config", "run"]
 
 _CLASSIFIER = "-classifier"
+_COLUMNS = ("name", "here", "MB", "classifier", "licence", "from")
 Names = tyro.conf.Positional[tuple[str, ...]]
 
 
@@ -39,13 +40,17 @@ class List:
     def run(self) -> None:
         """Prints the table."""
         table = Table(
-            Column("name", no_wrap=True), "here", "MB", "classifier", "licence", "from", box=None
+            *(Column(title, no_wrap=True) for title in _COLUMNS),
+            box=None,
+            padding=(0, 1, 0, 0),
         )
         for name in weights.names():
             if name.endswith(_CLASSIFIER):
                 continue
             entry, path = weights.entry(name), weights.find(name)
             here = "shipped" if entry.shipped else ("yes" if path else "no")
+            if path and not entry.shipped and not _is_published(name):
+                here = "yours"
             size = f"{path.stat().st_size / 1e6:.2f}" if path else ""
             classifier = ""
             if name + _CLASSIFIER in weights.names():
@@ -71,6 +76,10 @@ class Get:
     def run(self) -> None:
         """Gets each; all are tried before any problem is reported."""
         names = self.names or tuple(name for name in weights.names() if _in_a_package(name))
+        if self.from_ is not None and len(names) != 1:
+            raise WeightsError("--from is a file of one weight set: name it")
+        if self.from_ is not None and not self.from_.is_file():
+            raise WeightsError(f"there is no file {self.from_}")
         problems = []
         for name in names:
             try:
@@ -86,7 +95,8 @@ class Get:
                 problems.append(str(error))
             else:
                 for path in paths:
-                    console.print(f"{name}: {path}")
+                    source = weights.provenance(path.stem).source
+                    console.print(f"{path.stem}: {path}, from {source}")
         if problems:
             raise WeightsError("; ".join(problems))
 
@@ -124,18 +134,19 @@ class Verify:
     """Re-reads stored weights: names, shapes, values, and where they come from."""
 
     names: Names = ()
-    """Weight sets; by default all that are here."""
+    """Weight sets, or files that `convert` wrote; by default all sets that are here."""
 
     def run(self) -> None:
         """Verifies each; all are tried before any problem is reported."""
         problems = []
         for name in self.names or [name for name in weights.names() if weights.find(name)]:
             try:
-                found = weights.provenance(name)
+                is_file = name not in weights.names() and Path(name).is_file()
+                found = weights.read_file(name)[1] if is_file else weights.provenance(name)
             except WeightsError as error:
                 problems.append(str(error))
             else:
-                console.print(f"{name}: sound, from {found.source}{_doubt(name, found)}")
+                console.print(f"{name}: sound, from {found.source}{_doubt(found)}")
         if problems:
             raise WeightsError("; ".join(problems))
 
@@ -145,7 +156,8 @@ class Export:
     """Writes stored weights as a safetensors file under torchvision's or timm's names."""
 
     name: tyro.conf.Positional[str]
-    """A weight set of the store; its classifier comes along if it is there."""
+    """A weight set of the store, whose classifier comes along if it is there; or a file that
+    `convert` wrote."""
     out: Path
     """The file to write."""
     dialect: Literal["torchvision", "timm"] = "torchvision"
@@ -184,21 +196,27 @@ def run(config: Config) -> None:
     config.action.run()
 
 
+def _is_published(name: str) -> bool:
+    try:
+        return weights.entry(name).vouches_for(weights.provenance(name))
+    except WeightsError:
+        return False
+
+
 def _in_a_package(name: str) -> bool:
     entry = weights.entry(name)
     return entry.package is not None and not entry.shipped
 
 
 def _sources(entry: weights.WeightSet) -> str:
-    package = [f"{entry.package.name}=={entry.package.version}"] if entry.package else []
-    return " or ".join([*package, *(["network"] if entry.download else [])])
+    package = [entry.package.name] if entry.package else []
+    return ", ".join([*package, *(["network"] if entry.download else [])])
 
 
-def _doubt(name: str, found: weights.Provenance) -> str:
-    entry = weights.entry(name)
-    if entry.sha256 == found.sha256 or entry.published(found.source_sha256):
+def _doubt(found: weights.Provenance) -> str:
+    if weights.entry(found.weight_set).vouches_for(found):
         return ""
-    return ", which is not a file of the manifest's: you vouched for it"
+    return ", which is not the publisher's: you vouched for it"
 
 
 @contextmanager

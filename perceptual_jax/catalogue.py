@@ -20,7 +20,7 @@ from perceptual_jax.distances.dists import dists
 from perceptual_jax.distances.edges import gabor, oriented_edges
 from perceptual_jax.distances.features import features
 from perceptual_jax.distances.gmsd import gmsd
-from perceptual_jax.distances.lpips import lpips
+from perceptual_jax.distances.lpips import lpips, st_lpips
 from perceptual_jax.distances.mmd import mmd, mmd_linear, mmd_multiscale
 from perceptual_jax.distances.mmd_features import mmd_plus_plus, mmd_plus_plus_plus, mmd_rff
 from perceptual_jax.distances.multiscale import ms_ssim, ms_ssim_l1
@@ -130,6 +130,10 @@ _ENTRIES = {
         Entry("lpips-alex", lpips, "LPIPS on AlexNet: learned heads", {"net": "alex"}),
         Entry("lpips-vgg", lpips, "LPIPS on VGG-16: learned heads", {"net": "vgg"}),
         Entry("lpips-squeeze", lpips, "LPIPS on SqueezeNet 1.1: learned heads", {"net": "squeeze"}),
+        Entry(
+            "st-lpips-alex", st_lpips, "LPIPS on an AlexNet that tolerates shifts", {"net": "alex"}
+        ),
+        Entry("st-lpips-vgg", st_lpips, "LPIPS on a VGG-16 that tolerates shifts", {"net": "vgg"}),
         Entry("dists", dists, "structure and texture of VGG-16 features, learned weights"),
     )
 }

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from perceptual_jax._typing import Array, Embedding, ImageLike, Params, Terms, ValueRange
-from perceptual_jax.distance import Distance, distance_from_terms
+from perceptual_jax.distance import Distance, distance_from_terms, size_of
 from perceptual_jax.errors import InputError, choice, finite_number
 from perceptual_jax.ops.filters import gaussian_kernel
 from perceptual_jax.ops.pyramids import gaussian_pyramid, laplacian_pyramid
@@ -122,15 +122,15 @@ def on_windows(
         windows = extract_windows(images, size, stride)
         n, count = windows.shape[:2]
         inner = distance.embed(params, windows.reshape(n * count, *windows.shape[2:]))
-        # Down and across apart, so that only images of one size match.
         counts = window_counts(images.shape[1], images.shape[2], size, stride)
-        return jax.tree.map(lambda leaf: leaf.reshape(n, *counts, *leaf.shape[1:]), inner)
+        inner = jax.tree.map(lambda leaf: leaf.reshape(n, *counts, *leaf.shape[1:]), inner)
+        return {"windows": inner, "size": size_of(images)}
 
     def terms(params: Params, ex: Embedding, ey: Embedding) -> Terms:
         compare: Callable[..., Array] = partial(distance.compare, params)
         for _ in range(2):
             compare = jax.vmap(compare, in_axes=(1, 1), out_axes=1)
-        return {"windows": compare(ex, ey).mean(axis=(1, 2))}
+        return {"windows": compare(ex["windows"], ey["windows"]).mean(axis=(1, 2))}
 
     name = f"on_windows({distance.name}, {size}, {stride})"
     return distance_from_terms(name, embed, terms, init=distance.init)
@@ -204,4 +204,5 @@ def _on_levels(
             for j, weight in enumerate(weights)
         }
 
-    return distance_from_terms(name, embed, terms, init=distance.init)
+    # Whether images may differ in size is for the distance to say.
+    return distance_from_terms(name, embed, terms, init=distance.init, any_sizes=True)

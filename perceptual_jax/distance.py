@@ -31,6 +31,7 @@ __all__ = [
     "distance_from_terms",
     "missing_params",
     "pairwise",
+    "size_of",
     "weighted_sum",
 ]
 
@@ -169,6 +170,14 @@ def distance_from_maps(
 
     distance = distance_from_terms(name, embed, terms, init=init)
     return distance._replace(compare_maps=_checked(name, maps))
+
+
+def size_of(images: Float[Array, "n h w c"]) -> Float[Array, "n h w 0"]:
+    """An empty leaf for an embedding that would else not show the size of the images.
+
+    Embeddings of images of another size then do not match.
+    """
+    return images[..., :0]
 
 
 def missing_params(name: str, weight_set: str, params: Params) -> InputError:

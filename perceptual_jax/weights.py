@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -123,10 +123,15 @@ class WeightSet(NamedTuple):
 
     def published(self, sha256: str) -> bool:
         """Whether a file of this SHA-256 is one that the manifest names as a source."""
-        return bool(
+        whole = len(sha256) == 64
+        return whole and bool(
             (self.package and sha256 == self.package.sha256)
             or (self.download and sha256.startswith(self.download.sha256))
         )
+
+    def vouches_for(self, found: Provenance) -> bool:
+        """Whether these tensors are the publisher's, by their checksum or by their source."""
+        return found.sha256 == self.sha256 or self.published(found.source_sha256)
 
 
 class Provenance(NamedTuple):
@@ -136,7 +141,7 @@ class Provenance(NamedTuple):
       weight_set: the name they were converted as.
       source: the original file: a package and its file, an address, or a file's name.
       source_sha256: of the original file.
-      licence: an SPDX name.
+      licence: an SPDX name; "unknown" for files that are not the publisher's.
       converter: what converted it, with its version.
       sha256: `checksum` of the tensors.
     """
@@ -266,19 +271,20 @@ def _read(name: str) -> tuple[Params, Provenance]:
     if not path.is_file():
         raise WeightsError(f"the weights {name!r} are not in {path.parent}; {mend}")
     try:
-        params, found = read_file(path, name)
+        params, found = read_file(path)
+        _check_is(path, name, found)
         _check_origin(weight_set, found)
     except WeightsError as error:
         raise WeightsError(f"{error}; {mend}") from None
     return params, found
 
 
-def read_file(path: str | Path, name: str) -> tuple[Params, Provenance]:
+def read_file(path: str | Path, name: str | None = None) -> tuple[Params, Provenance]:
     """Reads a file of our weights, wherever it is, with where its tensors come from.
 
     Args:
       path: a file that `weights get` or `weights convert` wrote.
-      name: the weight set that its names and shapes must be those of.
+      name: the weight set that it must be; by default the one that it says it is.
 
     Returns:
       `{layer: {"kernel": HWIO, "bias": [O]}}`, float32, and their provenance.
@@ -286,22 +292,23 @@ def read_file(path: str | Path, name: str) -> tuple[Params, Provenance]:
     Raises:
       WeightsError: if the file cannot be read, or is not a sound file of such weights.
     """
-    weight_set = entry(name)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
+            found = _provenance(path, file.metadata() or {})
+            if name is not None:
+                _check_is(path, name, found)
+            weight_set = entry(found.weight_set)
+            what = f"{path}: these are not the weights {weight_set.name!r}"
+            _check_names(what, weight_set, file.keys())
+            # Before any tensor is read: a file that lies about them may be huge.
+            for key, shape in weight_set.shapes.items():
+                part = file.get_slice(key)
+                dtype = str(part.get_dtype()).replace("BF", "bfloat").replace("F", "float")
+                if (tuple(part.get_shape()), dtype) != (shape, "float32"):
+                    raise _another_tensor(what, key, dtype, part.get_shape(), shape)
+            tensors = {key: file.get_tensor(key) for key in weight_set.shapes}
+    except (safetensors.SafetensorError, OSError) as error:
         raise WeightsError(f"{path} cannot be read ({error})") from error
-    try:
-        found = Provenance(**metadata)
-    except TypeError:
-        raise WeightsError(f"{path} does not say where its tensors come from") from None
-    what = f"{path}: these are not the weights {name!r}"
-    missing = sorted(set(weight_set.shapes) - set(tensors))
-    strange = sorted(set(tensors) - set(weight_set.shapes))
-    if missing or strange:
-        raise WeightsError(f"{what}: missing tensors {missing[:3]}, unknown tensors {strange[:3]}")
     for key, tensor in tensors.items():
         check_tensor(what, key, tensor, weight_set.shapes[key])
     if checksum(tensors) != found.sha256:
@@ -367,18 +374,14 @@ def write_file(
     from perceptual_jax import __version__
 
     weight_set = entry(name)
-    strange = sorted(set(tensors) - set(weight_set.shapes))
-    missing = sorted(set(weight_set.shapes) - set(tensors))
-    if missing or strange:
-        raise WeightsError(
-            f"these are not the weights {name!r}: missing tensors {missing[:3]}, "
-            f"unknown tensors {strange[:3]}"
-        )
+    _check_names(f"these are not the weights {name!r}", weight_set, tensors)
+    # Where the manifest knows the tensors, only they pass below.
+    known = weight_set.published(source_sha256) or (not vouched and weight_set.sha256)
     found = Provenance(
         weight_set=name,
         source=source,
         source_sha256=source_sha256,
-        licence=weight_set.licence,
+        licence=weight_set.licence if known else "unknown",
         converter=f"perceptual-jax {__version__}",
     )
     with whole_file(Path(path)) as file:
@@ -446,9 +449,7 @@ def _digest_tensor(digest: hashlib._Hash, name: str, tensor: np.ndarray) -> None
 def check_tensor(what: str, name: str, tensor: np.ndarray, shape: tuple[int, ...]) -> None:
     """Raises a `WeightsError` that begins with `what` unless it is finite, float32, so shaped."""
     if tensor.shape != shape or tensor.dtype != np.float32:
-        raise WeightsError(
-            f"{what}: {name} is {tensor.dtype}{list(tensor.shape)}, wanted float32{list(shape)}"
-        )
+        raise _another_tensor(what, name, tensor.dtype, tensor.shape, shape)
     # The sum of squares is finite only if every value is; it takes no array of its own.
     flat = tensor.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -456,10 +457,44 @@ def check_tensor(what: str, name: str, tensor: np.ndarray, shape: tuple[int, ...
             raise WeightsError(f"{what}: {name} holds values that are not finite")
 
 
+def _another_tensor(
+    what: str, name: str, dtype: object, shape: Iterable[int], wanted: Iterable[int]
+) -> WeightsError:
+    return WeightsError(f"{what}: {name} is {dtype}{list(shape)}, wanted float32{list(wanted)}")
+
+
+def _provenance(path: str | Path, metadata: Mapping[str, str]) -> Provenance:
+    try:
+        return Provenance(**{field: metadata[field] for field in Provenance._fields})
+    except KeyError:
+        raise WeightsError(
+            f"{path} does not say where its tensors come from, as files written here do; "
+            f"convert it: perceptual-jax weights convert"
+        ) from None
+
+
+def _check_names(what: str, weight_set: WeightSet, given: Iterable[str]) -> None:
+    """Raises a `WeightsError` that begins with `what` unless the tensors' names are the set's."""
+    given = set(given)
+    missing = sorted(set(weight_set.shapes) - given)
+    strange = [ascii(name[:80]) for name in sorted(given - set(weight_set.shapes))]
+    if missing or strange:
+        raise WeightsError(
+            f"{what}: missing tensors {missing[:3]}, unknown tensors [{', '.join(strange[:3])}]"
+        )
+
+
+def _check_is(path: str | Path, name: str, found: Provenance) -> None:
+    """Raises unless the tensors were converted as the set wanted: others may have its shapes."""
+    if found.weight_set != name:
+        raise WeightsError(
+            f"{path}: these are not the weights {name!r} but {found.weight_set[:80]!a}"
+        )
+
+
 def _check_origin(weight_set: WeightSet, found: Provenance) -> None:
     """Raises unless the tensors are the manifest's, where it knows them, or from its sources."""
-    known = weight_set.sha256 in (None, found.sha256)
-    if not known and not weight_set.published(found.source_sha256):
+    if weight_set.sha256 is not None and not weight_set.vouches_for(found):
         raise WeightsError(
             f"these are not the weights {weight_set.name!r}: they are from {found.source}, and "
             f"neither their checksum nor that file's is the manifest's"

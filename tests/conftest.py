@@ -7,7 +7,6 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
 import jax
 import jaxtyping
-import numpy as np
 import pytest
 
 # Shapes in the annotations of the library's inner functions hold, or the call fails. Modules that
@@ -18,7 +17,6 @@ jaxtyping.install_import_hook(_CHECKED, "beartype.beartype")
 
 import conversion
 from perceptual_jax import weights
-from perceptual_jax.backbones import BACKBONES
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -26,22 +24,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture(scope="session")
 def weights_store(tmp_path_factory):
-    """The pretrained weights, converted once from the installed package into a fresh store.
-
-    SqueezeNet's are not to be had from a package: a random draw stands in for them.
-    """
+    """The pretrained weights, converted once from the installed package into a fresh store."""
     folder = tmp_path_factory.mktemp("cache")
     before = os.environ.get(weights.CACHE_VARIABLE)
     os.environ[weights.CACHE_VARIABLE] = str(folder)
     for name in ("vgg16", "alexnet"):
         conversion.get(name)
-    drawn = BACKBONES["squeezenet1_1"].random_params(jax.random.key(0))
-    tensors = {
-        f"{layer}.{leaf}": np.asarray(value)
-        for layer, leaves in drawn.items()
-        for leaf, value in leaves.items()
-    }
-    weights.write("squeezenet1_1", tensors, "a random draw", "")
     yield folder
     if before is None:
         del os.environ[weights.CACHE_VARIABLE]

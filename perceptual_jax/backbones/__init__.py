@@ -2,6 +2,10 @@
 
 from perceptual_jax.backbones.alexnet import ALEXNET
 from perceptual_jax.backbones.network import PIXELS, Backbone, ReceptiveField
+from perceptual_jax.backbones.shift_tolerant import (
+    ALEXNET_SHIFT_TOLERANT,
+    VGG16_SHIFT_TOLERANT,
+)
 from perceptual_jax.backbones.squeezenet import SQUEEZENET1_0, SQUEEZENET1_1
 from perceptual_jax.backbones.vgg import (
     VGG11,
@@ -30,6 +34,8 @@ BACKBONES = {
         ALEXNET,
         SQUEEZENET1_0,
         SQUEEZENET1_1,
+        ALEXNET_SHIFT_TOLERANT,
+        VGG16_SHIFT_TOLERANT,
     )
 }
 """Every backbone, by the name of its weight set."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,9 @@ __all__ = [
     "AdaptiveAveragePool",
     "Backbone",
     "Conv",
+    "FeatureLayer",
     "Fire",
+    "Layer",
     "LayerParams",
     "MaxPool",
     "ReLU",
@@ -59,7 +61,34 @@ class ReceptiveField(NamedTuple):
         )
 
 
-# --- Layers: each has a name, and says what it computes, sees and needs ----------------------
+# --- Layers ----------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Layer(Protocol):
+    """What a table is made of."""
+
+    @property
+    def name(self) -> str:
+        """Unique in its network."""
+
+    @property
+    def convolutions(self) -> tuple[Conv, ...]:
+        """What has params in it."""
+
+    def apply(self, params: LayerParams, x: Array, precision: jax.lax.Precision) -> Array:
+        """[n, h, w, c] -> [n, h', w', c']."""
+
+
+@runtime_checkable
+class FeatureLayer(Layer, Protocol):
+    """A layer that sees a part of its input."""
+
+    def field(self, inputs: ReceptiveField) -> ReceptiveField:
+        """The receptive field, given that of the layer before."""
+
+    def smallest_input(self, side: int) -> int:
+        """The least side that gives an output of this side."""
 
 
 class Conv(NamedTuple):
@@ -203,9 +232,6 @@ class AdaptiveAveragePool(NamedTuple):
         return adaptive_average_pool(x, self.size)
 
 
-FeatureLayer: TypeAlias = Conv | ReLU | MaxPool | Fire
-ClassifierLayer: TypeAlias = AdaptiveAveragePool | Conv | ReLU
-
 # --- Networks ------------------------------------------------------------------------------
 
 
@@ -222,7 +248,7 @@ class Backbone(NamedTuple):
 
     name: str
     layers: tuple[FeatureLayer, ...]
-    classifier: tuple[ClassifierLayer, ...] = ()
+    classifier: tuple[Layer, ...] = ()
 
     @property
     def layer_names(self) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ class L2Pool(NamedTuple):
 
 _NETWORK = BACKBONES["vgg16"]._replace(
     layers=tuple(
-        L2Pool(layer.name) if isinstance(layer, MaxPool) else layer  # type: ignore[misc]
+        L2Pool(layer.name) if isinstance(layer, MaxPool) else layer
         for layer in BACKBONES["vgg16"].layers
     )
 )

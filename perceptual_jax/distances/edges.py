@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from perceptual_jax._typing import Array, Embedding, ImageLike, Params, Terms, ValueRange
-from perceptual_jax.distance import Distance, distance_from_maps, missing_params
+from perceptual_jax.distance import Distance, distance_from_maps, missing_params, size_of
 from perceptual_jax.distances.features import imagenet_normalised, pretrained
 from perceptual_jax.errors import InputError, choice, positive_integer
 from perceptual_jax.ops.convolution import conv2d
@@ -172,10 +172,12 @@ def _of_answers(
     prepare = mapper(name, value_range, SIGNED, dtype=dtype, channels=3, min_size=(window, window))
 
     def embed(params: Params, images: ImageLike) -> Embedding:
-        return window_means(jax.nn.relu(answers(params, prepare(images))), window, stride)
+        images = prepare(images)
+        means = window_means(jax.nn.relu(answers(params, images)), window, stride)
+        return {"means": means, "size": size_of(images)}
 
-    def maps(params: Params, ex: Array, ey: Array) -> Terms:
+    def maps(params: Params, ex: Embedding, ey: Embedding) -> Terms:
         del params
-        return {"windows": jnp.square(ex - ey).mean(axis=-1)}
+        return {"windows": jnp.square(ex["means"] - ey["means"]).mean(axis=-1)}
 
     return distance_from_maps(name, embed, maps)

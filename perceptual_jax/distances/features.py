@@ -48,6 +48,8 @@ DEFAULT_LAYERS = {
     **{name: ("pixels", *layers) for name, layers in _VGG_LAYERS.items()},
     **{f"{name}_bn": ("pixels", *layers) for name, layers in _VGG_LAYERS.items()},
     "alexnet": ("pixels", "conv1", "conv2", "conv3", "conv4", "conv5"),
+    "alexnet-shift-tolerant": ("pixels", "conv1", "conv2", "conv3", "conv4", "conv5"),
+    "vgg16-shift-tolerant": ("pixels", *_VGG_LAYERS["vgg16"]),
     "squeezenet1_0": ("pixels", *_SQUEEZENET_LAYERS),
     "squeezenet1_1": ("pixels", *_SQUEEZENET_LAYERS),
 }

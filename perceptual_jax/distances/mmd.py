@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from perceptual_jax._typing import Array, Embedding, ImageLike, Params, Terms, ValueRange
-from perceptual_jax.distance import Distance, distance_from_terms
+from perceptual_jax.distance import Distance, distance_from_terms, size_of
 from perceptual_jax.errors import InputError, choice, positive_integer, positive_number
 from perceptual_jax.ops.filters import pad_reflect
 from perceptual_jax.ops.kernel_means import KERNELS, kernel_mean
@@ -93,13 +93,13 @@ def mmd(
     smallest = max(window or 1, margin + 1)
     prepare = mapper(name, value_range, SIGNED, dtype=dtype, min_size=(smallest, smallest))
 
-    def windows(images: ImageLike) -> Array:
-        padded = pad_reflect(at_least_float32(prepare(images)), margin)
+    def windows(images: Array) -> Array:
+        padded = pad_reflect(images, margin)
         if window is None:
             return padded[:, None]
         return extract_windows(padded, window + 2 * margin, stride)
 
-    return _of_windows(name, windows, size, 1, kernel, sigmas)
+    return _of_windows(name, prepare, windows, size, 1, kernel, sigmas)
 
 
 def mmd_multiscale(
@@ -184,36 +184,34 @@ def _of_images(
     size = positive_integer(f"{name}: patch_size", patch_size)
     stride = positive_integer(f"{name}: stride", stride)
     prepare = mapper(name, value_range, SIGNED, dtype=dtype, min_size=(size, size))
-
-    def windows(images: ImageLike) -> Array:
-        return at_least_float32(prepare(images))[:, None]
-
-    return _of_windows(name, windows, size, stride, kernel, sigmas)
+    return _of_windows(name, prepare, lambda images: images[:, None], size, stride, kernel, sigmas)
 
 
 def _of_windows(
     name: str,
-    windows: Callable[[ImageLike], Array],
+    prepare: Callable[[ImageLike], Array],
+    windows: Callable[[Array], Array],
     size: int,
     stride: int,
     kernel: str,
     sigmas: tuple[float, ...],
 ) -> Distance:
-    """MMD^2 of the patches of windows [n, k, h, w, c], the mean over k."""
+    """MMD^2 of the patches of windows [n, k, h, w, c] of the images; the mean over k."""
 
     def patches(window: Array) -> Array:
         found = extract_patches(window[None], size, stride)
         return found.reshape(-1, found.shape[-1])
 
     if kernel == "linear":
-        return _of_means(name, windows, patches)
+        return _of_means(name, prepare, windows, patches)
     k = KERNELS[kernel](tuple(sigma * size**2 for sigma in sigmas))
 
     def embed(params: Params, images: ImageLike) -> Embedding:
         del params
+        images = at_least_float32(prepare(images))
         cut = windows(images)
         alone = _each(lambda one: kernel_mean(patches(one), patches(one), k), cut)
-        return {"windows": cut, "self": alone}
+        return {"windows": cut, "self": alone, "size": size_of(images)}
 
     def terms(params: Params, ex: Embedding, ey: Embedding) -> Terms:
         del params
@@ -222,31 +220,39 @@ def _of_windows(
             ex["windows"],
             ey["windows"],
         )
-        return {"patches": (ex["self"] + ey["self"] - 2 * across).mean(axis=1)}
+        # In two parts: the coarse ones first, which cancel without rounding.
+        parts = ex["self"] + ey["self"] - 2 * across
+        return {"patches": parts.sum(axis=-1).mean(axis=1)}
 
     return distance_from_terms(name, embed, terms)
 
 
 def _of_means(
-    name: str, windows: Callable[[ImageLike], Array], patches: Callable[[Array], Array]
+    name: str,
+    prepare: Callable[[ImageLike], Array],
+    windows: Callable[[Array], Array],
+    patches: Callable[[Array], Array],
 ) -> Distance:
     """With <u, v> for a kernel the mean patch is all that counts."""
 
     def embed(params: Params, images: ImageLike) -> Embedding:
         del params
-        return _each(lambda one: patches(one).mean(axis=0), windows(images))
+        images = at_least_float32(prepare(images))
+        means = _each(lambda one: patches(one).mean(axis=0), windows(images))
+        return {"means": means, "size": size_of(images)}
 
-    def terms(params: Params, ex: Array, ey: Array) -> Terms:
+    def terms(params: Params, ex: Embedding, ey: Embedding) -> Terms:
         del params
-        return {"patches": jnp.square(ex - ey).sum(axis=-1).mean(axis=1)}
+        return {"patches": jnp.square(ex["means"] - ey["means"]).sum(axis=-1).mean(axis=1)}
 
     return distance_from_terms(name, embed, terms)
 
 
 def _each(function: Callable[..., Array], *windows: Array) -> Array:
-    """Applies a function of windows [h, w, c] to all of [n, k, h, w, c], one after the other."""
-    n, k = windows[0].shape[:2]
-    flat = [each.reshape(n * k, *each.shape[2:]) for each in windows]
-    # What a window needs on the way to its number is computed again for the gradient.
-    results = jax.lax.map(lambda each: jax.checkpoint(function)(*each), tuple(flat))
-    return results.reshape(n, k, *results.shape[1:])
+    """Applies a function of windows [h, w, c] to all of [n, k, h, w, c].
+
+    An image's windows one after the other; images side by side, so that they can be spread over
+    devices. What a window needs on the way to its number is computed again for the gradient.
+    """
+    of_one = jax.checkpoint(function)
+    return jax.vmap(lambda *each: jax.lax.map(lambda one: of_one(*one), each))(*windows)

@@ -10,7 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from perceptual_jax._typing import Array, Embedding, ImageLike, Key, Params, Terms, ValueRange
-from perceptual_jax.distance import Distance, distance_from_maps, missing_params, weighted_sum
+from perceptual_jax.distance import (
+    Distance,
+    distance_from_maps,
+    missing_params,
+    size_of,
+    weighted_sum,
+)
 from perceptual_jax.distances.patches import CENTERS, patch_rbf
 from perceptual_jax.distances.pixel import l2
 from perceptual_jax.errors import InputError, choice, positive_integer, positive_number
@@ -57,7 +63,8 @@ def mmd_rff(
       precision: of the products, "highest", "high" or "default".
 
     Returns:
-      A distance in [0, 8]; its map has a value for each window. Params are
+      A distance in [0, 8]; its map has a value for each window. Without windows there is no
+      map, and images may differ in size. Params are
       `{name: {"w": [p, p, c, num_features], "b": [num_features]}}`, for images of 3 channels.
 
     Raises:
@@ -105,17 +112,17 @@ def mmd_rff(
         images = prepare(images)
         padded = pad_reflect(images, margin) if margin else images
         features = jnp.cos(conv2d(padded, draws["w"], draws["b"], precision=precision))
-        if window == 1:
-            return features
         if window is None:
-            return features.mean(axis=(1, 2), keepdims=True)
-        return window_means(features, window, stride)
+            return {"means": features.mean(axis=(1, 2), keepdims=True)}
+        means = window_means(features, window, stride) if window > 1 else features
+        return {"means": means, "size": size_of(images)}
 
-    def maps(params: Params, ex: Array, ey: Array) -> Terms:
+    def maps(params: Params, ex: Embedding, ey: Embedding) -> Terms:
         del params
-        return {"windows": 2 * jnp.square(ex - ey).mean(axis=-1)}
+        return {"windows": 2 * jnp.square(ex["means"] - ey["means"]).mean(axis=-1)}
 
-    return distance_from_maps(name, embed, maps, init=init)
+    distance = distance_from_maps(name, embed, maps, init=init)
+    return distance._replace(compare_maps=None) if window is None else distance
 
 
 def centered_filters(filters: Array, center: str | None) -> Array:

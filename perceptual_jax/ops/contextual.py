@@ -83,7 +83,7 @@ def contextual_loss(
       spatial_weight: how much nearness in the image counts beside nearness of features.
     """
     compare = partial(_one, h=h, distance=distance, spatial_weight=spatial_weight)
-    return jax.lax.map(lambda pair: compare(*pair), (fx, fy))
+    return jax.vmap(compare)(fx, fy)
 
 
 def _one(fx: Array, fy: Array, *, h: float, distance: str, spatial_weight: float) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -94,10 +94,16 @@ KERNELS: Mapping[str, Callable[[tuple[float, ...]], Kernel]] = {
 """Kernels by name, made from bandwidths where they have any."""
 
 
-def kernel_mean(u: Float[Array, "a d"], v: Float[Array, "b d"], kernel: Kernel) -> Float[Array, ""]:
+def kernel_mean(
+    u: Float[Array, "a d"], v: Float[Array, "b d"], kernel: Kernel
+) -> Float[Array, " 2"]:
     """mean_ij k(u_i, v_j), in memory linear in a and b, forward and backward.
 
     The pairs are taken in blocks, which the gradient computes again.
+
+    Returns:
+      The mean in two parts, to be added last: a coarse one, of few binary digits, and the rest.
+      An MMD is a small difference of large means; the coarse parts cancel exactly.
     """
     if kernel.radial:
         # |u - v|^2 = |u|^2 + |v|^2 - 2 <u, v> loses the fewer digits, the nearer 0 they are.
@@ -105,27 +111,31 @@ def kernel_mean(u: Float[Array, "a d"], v: Float[Array, "b d"], kernel: Kernel) 
         u, v = u - centre, v - centre
     block_v = min(v.shape[0], max(1, _BLOCK // min(u.shape[0], 1024)))
     block_u = min(u.shape[0], max(1, _BLOCK // block_v))
-    blocks_u, blocks_v = _blocks(u, block_u), _blocks(v, block_v)
+    (blocks_u, weights_u), columns = _blocks(u, block_u), _blocks(v, block_v)
 
     @jax.checkpoint
-    def block_sum(rows: tuple[Array, Array], columns: tuple[Array, Array]) -> Array:
-        (a, weight_a), (b, weight_b) = rows, columns
-        products = jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
-        squared_a = jnp.square(a).sum(axis=1, keepdims=True)
-        squared_b = jnp.square(b).sum(axis=1)[None]
-        values = kernel.values(products, squared_a, squared_b)
-        return jnp.einsum("ab,a,b->", values, weight_a, weight_b)
+    def row_sums(rows: Array, block: tuple[Array, Array]) -> Array:
+        points, weights = block
+        products = jnp.matmul(rows, points.T, precision=jax.lax.Precision.HIGHEST)
+        squared_rows = jnp.square(rows).sum(axis=1, keepdims=True)
+        squared_points = jnp.square(points).sum(axis=1)[None]
+        values = kernel.values(products, squared_rows, squared_points)
+        return jnp.matmul(values, weights, precision=jax.lax.Precision.HIGHEST)
 
-    def row_sum(rows: tuple[Array, Array]) -> Array:
-        if len(blocks_v[0]) == 1:
-            return block_sum(rows, (blocks_v[0][0], blocks_v[1][0]))
-        return jax.lax.map(lambda columns: block_sum(rows, columns), blocks_v).sum()
+    def row_means(rows: Array) -> Array:
+        sums = _mapped(lambda block: row_sums(rows, block), columns).sum(axis=0)
+        return sums / v.shape[0]
 
-    if len(blocks_u[0]) == 1:
-        total = row_sum((blocks_u[0][0], blocks_u[1][0]))
-    else:
-        total = jax.lax.map(row_sum, blocks_u).sum()
-    return total / (u.shape[0] * v.shape[0])
+    coarse = jax.lax.stop_gradient(jax.lax.reduce_precision(row_means(u[:1])[0], 8, 8))
+    rest = _mapped(lambda rows: row_means(rows) - coarse, blocks_u)
+    return jnp.stack([coarse, (rest * weights_u).sum() / u.shape[0]])
+
+
+def _mapped(function: Callable[..., Array], blocks: Any) -> Array:
+    """The function of every block, one after the other, stacked."""
+    if jax.tree.leaves(blocks)[0].shape[0] == 1:
+        return function(jax.tree.map(lambda leaf: leaf[0], blocks))[None]
+    return jax.lax.map(function, blocks)
 
 
 def _blocks(points: Array, size: int) -> tuple[Array, Array]:

@@ -335,7 +335,7 @@ def test_no_such_host(tmp_path, monkeypatch):
     monkeypatch.setattr(downloads.socket, "getaddrinfo", unknown)
     download = Download("https://publisher.invalid/file.bin", "0" * 8)
     with (
-        pytest.raises(WeightsError, match="is there a network"),
+        pytest.raises(WeightsError, match="without a network, fetch it by other means"),
         downloaded(download, tmp_path, pause=0) as file,
     ):
         file()
