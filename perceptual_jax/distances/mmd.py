@@ -210,15 +210,13 @@ def _of_windows(
         del params
         images = at_least_float32(prepare(images))
         cut = windows(images)
-        alone = _each(lambda one: kernel_mean(patches(one), patches(one), k), cut)
+        alone = _each(lambda one: kernel_mean(one, one, k, patches), cut)
         return {"windows": cut, "self": alone, "size": size_of(images)}
 
     def terms(params: Params, ex: Embedding, ey: Embedding) -> Terms:
         del params
         across = _each(
-            lambda one, other: kernel_mean(patches(one), patches(other), k),
-            ex["windows"],
-            ey["windows"],
+            lambda one, other: kernel_mean(one, other, k, patches), ex["windows"], ey["windows"]
         )
         # In two parts: the coarse ones first, which cancel without rounding.
         parts = ex["self"] + ey["self"] - 2 * across
@@ -252,7 +250,6 @@ def _each(function: Callable[..., Array], *windows: Array) -> Array:
     """Applies a function of windows [h, w, c] to all of [n, k, h, w, c].
 
     An image's windows one after the other; images side by side, so that they can be spread over
-    devices. What a window needs on the way to its number is computed again for the gradient.
+    devices.
     """
-    of_one = jax.checkpoint(function)
-    return jax.vmap(lambda *each: jax.lax.map(lambda one: of_one(*one), each))(*windows)
+    return jax.vmap(lambda *each: jax.lax.map(lambda one: function(*one), each))(*windows)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -94,54 +95,118 @@ KERNELS: Mapping[str, Callable[[tuple[float, ...]], Kernel]] = {
 """Kernels by name, made from bandwidths where they have any."""
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def kernel_mean(
-    u: Float[Array, "a d"], v: Float[Array, "b d"], kernel: Kernel
+    x: Array, y: Array, kernel: Kernel, points: Callable[[Array], Array]
 ) -> Float[Array, " 2"]:
-    """mean_ij k(u_i, v_j), in memory linear in a and b, forward and backward.
+    """mean_ij k(u_i, v_j) of the points u of x and v of y, in memory linear in their numbers.
 
-    The pairs are taken in blocks, which the gradient computes again.
+    The pairs are taken in blocks, forward and backward; between the two, x and y are all that is
+    kept.
+
+    Args:
+      x: what the points are made of, an image.
+      y: the same.
+      kernel: k.
+      points: makes points [a, d] of x, and [b, d] of y.
 
     Returns:
       The mean in two parts, to be added last: a coarse one, of few binary digits, and the rest.
       An MMD is a small difference of large means; the coarse parts cancel exactly.
     """
-    if kernel.radial:
-        # |u - v|^2 = |u|^2 + |v|^2 - 2 <u, v> loses the fewer digits, the nearer 0 they are.
-        centre = jax.lax.stop_gradient((u.mean(axis=0) + v.mean(axis=0)) / 2)[None]
-        u, v = u - centre, v - centre
-    block_v = min(v.shape[0], max(1, _BLOCK // min(u.shape[0], 1024)))
-    block_u = min(u.shape[0], max(1, _BLOCK // block_v))
-    (blocks_u, weights_u), columns = _blocks(u, block_u), _blocks(v, block_v)
+    u, v = _centred(points(x), points(y), kernel)
+    rows, columns = _blocks(u, v)
 
-    @jax.checkpoint
-    def row_sums(rows: Array, block: tuple[Array, Array]) -> Array:
-        points, weights = block
-        products = jnp.matmul(rows, points.T, precision=jax.lax.Precision.HIGHEST)
-        squared_rows = jnp.square(rows).sum(axis=1, keepdims=True)
-        squared_points = jnp.square(points).sum(axis=1)[None]
-        values = kernel.values(products, squared_rows, squared_points)
-        return jnp.matmul(values, weights, precision=jax.lax.Precision.HIGHEST)
+    def row_means(points: Array) -> Array:
+        def sums(block: _Block) -> Array:
+            return _values(kernel, points, block.points) @ block.weights
 
-    def row_means(rows: Array) -> Array:
-        sums = _mapped(lambda block: row_sums(rows, block), columns).sum(axis=0)
-        return sums / v.shape[0]
+        return _mapped(sums, columns).sum(axis=0) / v.shape[0]
 
-    coarse = jax.lax.stop_gradient(jax.lax.reduce_precision(row_means(u[:1])[0], 8, 8))
-    rest = _mapped(lambda rows: row_means(rows) - coarse, blocks_u)
-    return jnp.stack([coarse, (rest * weights_u).sum() / u.shape[0]])
+    coarse = jax.lax.reduce_precision(row_means(u[:1])[0], 8, 8)
+    rest = _mapped(lambda block: (row_means(block.points) - coarse) @ block.weights, rows).sum()
+    return jnp.stack([coarse, rest / u.shape[0]])
 
 
-def _mapped(function: Callable[..., Array], blocks: Any) -> Array:
+def _forward(
+    x: Array, y: Array, kernel: Kernel, points: Callable[[Array], Array]
+) -> tuple[Array, tuple[Array, Array]]:
+    return kernel_mean(x, y, kernel, points), (x, y)
+
+
+def _backward(
+    kernel: Kernel,
+    points: Callable[[Array], Array],
+    images: tuple[Array, Array],
+    cotangent: Array,
+) -> tuple[Array, Array]:
+    (u, to_x), (v, to_y) = (jax.vjp(points, image) for image in images)
+    rows, columns = _blocks(*_centred(u, v, kernel))
+
+    def of_row(gradient_v: Array, row: _Block) -> tuple[Array, Array]:
+        def of_block(gradient_u: Array, column: _Block) -> tuple[Array, Array]:
+            def weighted_sum(a: Array, b: Array) -> Array:
+                return row.weights @ _values(kernel, a, b) @ column.weights
+
+            in_a, in_b = jax.grad(weighted_sum, argnums=(0, 1))(row.points, column.points)
+            return gradient_u + in_a, in_b
+
+        gradient_u, in_columns = jax.lax.scan(of_block, jnp.zeros_like(row.points), columns)
+        return gradient_v + in_columns, gradient_u
+
+    gradient_v, gradient_u = jax.lax.scan(of_row, jnp.zeros_like(columns.points), rows)
+    # The coarse part does not change.
+    scale = cotangent[1] / (u.shape[0] * v.shape[0])
+
+    def of_points(gradient: Array, like: Array) -> Array:
+        return scale * gradient.reshape(-1, like.shape[1])[: like.shape[0]]
+
+    return (*to_x(of_points(gradient_u, u)), *to_y(of_points(gradient_v, v)))
+
+
+kernel_mean.defvjp(_forward, _backward)
+
+
+class _Block(NamedTuple):
+    """Points [n, d] with weights [n], which are 0 for what fills the last block."""
+
+    points: Array
+    weights: Array
+
+
+def _centred(u: Array, v: Array, kernel: Kernel) -> tuple[Array, Array]:
+    """|u - v|^2 = |u|^2 + |v|^2 - 2 <u, v> loses the fewer digits, the nearer 0 they are."""
+    if not kernel.radial:
+        return u, v
+    centre = (u.mean(axis=0) + v.mean(axis=0))[None] / 2
+    return u - centre, v - centre
+
+
+def _values(kernel: Kernel, a: Array, b: Array) -> Array:
+    """The kernel of all rows of a with all rows of b."""
+    products = jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
+    squared_a = jnp.square(a).sum(axis=1, keepdims=True)
+    return kernel.values(products, squared_a, jnp.square(b).sum(axis=1)[None])
+
+
+def _mapped(function: Callable[[_Block], Array], blocks: _Block) -> Array:
     """The function of every block, one after the other, stacked."""
-    if jax.tree.leaves(blocks)[0].shape[0] == 1:
-        return function(jax.tree.map(lambda leaf: leaf[0], blocks))[None]
+    if blocks.points.shape[0] == 1:
+        return function(_Block(blocks.points[0], blocks.weights[0]))[None]
     return jax.lax.map(function, blocks)
 
 
-def _blocks(points: Array, size: int) -> tuple[Array, Array]:
-    """Points [n, d] as blocks [k, size, d], with weights that are 0 for what fills the last."""
+def _blocks(u: Array, v: Array) -> tuple[_Block, _Block]:
+    """Rows and columns whose pairs make up `_BLOCK` at most."""
+    column = min(v.shape[0], max(1, _BLOCK // min(u.shape[0], 1024)))
+    row = min(u.shape[0], max(1, _BLOCK // column))
+    return _cut(u, row), _cut(v, column)
+
+
+def _cut(points: Array, size: int) -> _Block:
+    """Points [n, d] as blocks [k, size, d]."""
     count = -(-points.shape[0] // size)
     excess = count * size - points.shape[0]
     weights = jnp.pad(jnp.ones(points.shape[0], points.dtype), (0, excess))
     points = jnp.pad(points, ((0, excess), (0, 0)))
-    return points.reshape(count, size, -1), weights.reshape(count, size)
+    return _Block(points.reshape(count, size, -1), weights.reshape(count, size))

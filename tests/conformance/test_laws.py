@@ -133,7 +133,7 @@ def test_identical_images_are_at_zero_and_at_rest(case):
     """
     values, *gradients = results(case.label)
     if not case.zero:
-        assert (values[:SAME] > 0).all()
+        assert (values[:SAME] >= case.least).all()
         return
     np.testing.assert_allclose(values[:SAME], 0, atol=case.rounding)
     for gradient in gradients:
@@ -148,7 +148,7 @@ def test_an_embedding_is_at_zero_and_at_rest_from_itself(case):
     embedding, _ = embeddings(case.label)
     value, pullback = jax.vjp(lambda e: distance.compare(params, e, embedding), embedding)
     if not case.zero:
-        assert (value > 0).all()
+        assert (value >= case.least).all()
         return
     np.testing.assert_array_equal(value, 0)
     if not case.at_rest:
@@ -163,7 +163,7 @@ def test_different_images_are_apart(case):
     values = results(case.label)[0]
     assert values.shape == (len(X),)
     assert np.isfinite(values).all()
-    assert (values >= 0).all()
+    assert (values >= min(case.least, 0)).all()
     assert (values[SAME:] > 0).all()
 
 
@@ -172,7 +172,8 @@ def test_gradients_are_finite(case):
     """Everywhere: identical, flat, black, white, saturated images, one pixel apart."""
     for gradient in results(case.label)[1:]:
         assert np.isfinite(gradient).all()
-        assert (np.abs(gradient[SAME:]).max(axis=(1, 2, 3)) > 0).all()
+        if case.always_moves:
+            assert (np.abs(gradient[SAME:]).max(axis=(1, 2, 3)) > 0).all()
 
 
 @every_case

@@ -164,8 +164,8 @@ def images(dtype):
     return [jnp.asarray(GOLDENS[name] / 127.5 - 1, dtype) for name in ("x", "y")]
 
 
-# Deep ones may be off by 1e-4.
-FLOAT32 = {}
+# Means of a kernel, about 1 each, whose difference is .009: the kernel's rounding, 6e-8, shows.
+FLOAT32 = {"mmd_rbf_multiscale_p7_stride3": 2e-5}
 
 
 def test_every_golden_has_a_case():
