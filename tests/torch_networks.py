@@ -1,5 +1,6 @@
-"""torchvision's networks with its modules and names, from its tables, with random weights."""
+"""Networks in PyTorch, from their publishers' tables and under their names, with random weights."""
 
+import bisect
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,11 +66,44 @@ def _alexnet_features() -> Iterator[nn.Module]:
     yield from (nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2))
 
 
+class _BlurPool(nn.Module):
+    """Mirror by two, average with (1, 2, 1) both ways, take every other place."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.pad(x, (2, 2, 2, 2), mode="reflect")
+        row = torch.tensor([0.25, 0.5, 0.25])
+        kernel = (row[:, None] * row).expand(x.shape[1], 1, 3, 3)
+        return nn.functional.conv2d(x, kernel, stride=2, groups=x.shape[1])
+
+
+def _shift_tolerant_alexnet_features() -> Iterator[nn.Module]:
+    yield from (nn.Conv2d(3, 64, 11, padding=2), _BlurPool(), nn.ReLU())
+    yield from (nn.MaxPool2d(3, 1), _BlurPool())
+    yield from (nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 1), _BlurPool())
+    yield from (nn.Conv2d(192, 384, 3, padding=1), nn.ReLU())
+    yield from (nn.Conv2d(384, 256, 3, padding=1), nn.ReLU())
+    yield from (nn.Conv2d(256, 256, 3, padding=1), nn.ReLU())
+
+
+def _shift_tolerant_vgg_features() -> Iterator[nn.Module]:
+    *features, _ = _vgg_features(_VGG["vgg16"], norm=False)
+    for module in features:
+        if isinstance(module, nn.MaxPool2d):
+            yield from (nn.MaxPool2d(2, 1), _BlurPool())
+        else:
+            yield module
+
+
+# Where the publisher cuts the features into slices: the first place of each.
+_SLICES = {"alexnet-shift-tolerant": (0, 3, 7, 10, 12), "vgg16-shift-tolerant": (0, 4, 10, 18, 26)}
+
+
 class Network(nn.Module):
-    """A network of torchvision's, in evaluation mode."""
+    """A network of torchvision's or of stlpips-pytorch's, in evaluation mode."""
 
     def __init__(self, name: str, *, with_classifier: bool):
         super().__init__()
+        self._name = name
         plain = name.removesuffix("_bn")
         if plain in _VGG:
             features = _vgg_features(_VGG[plain], name != plain)
@@ -89,6 +123,12 @@ class Network(nn.Module):
                     *(nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU()),
                     nn.Linear(4096, 1000),
                 )
+        elif name in _SLICES:
+            alexnet = name.startswith("alexnet")
+            features = (
+                _shift_tolerant_alexnet_features() if alexnet else _shift_tolerant_vgg_features()
+            )
+            pool = nn.Identity()
         else:
             first = (96, 7) if name == "squeezenet1_0" else (64, 3)
             features = _squeezenet_features(_FIRES[name], *first)
@@ -101,6 +141,18 @@ class Network(nn.Module):
         if with_classifier:
             self.classifier = nn.Sequential(*classifier)
         self.eval()
+
+    def published(self) -> dict[str, torch.Tensor]:
+        """The state dict under its publisher's names."""
+        state = self.state_dict()
+        if self._name not in _SLICES:
+            return state
+        slices = _SLICES[self._name]
+        renamed = {}
+        for key, tensor in state.items():
+            _, place, leaf = key.split(".")
+            renamed[f"net.slice{bisect.bisect(slices, int(place))}.{place}.{leaf}"] = tensor
+        return renamed
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.avgpool(self.features(x))

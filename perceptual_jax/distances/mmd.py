@@ -197,26 +197,23 @@ def _of_windows(
     sigmas: tuple[float, ...],
 ) -> Distance:
     """MMD^2 of the patches of windows [n, k, h, w, c] of the images; the mean over k."""
-
-    def patches(window: Array) -> Array:
-        found = extract_patches(window[None], size, stride)
-        return found.reshape(-1, found.shape[-1])
-
     if kernel == "linear":
-        return _of_means(name, prepare, windows, patches)
+        return _of_means(name, prepare, windows, size, stride)
     k = KERNELS[kernel](tuple(sigma * size**2 for sigma in sigmas))
 
     def embed(params: Params, images: ImageLike) -> Embedding:
         del params
         images = at_least_float32(prepare(images))
         cut = windows(images)
-        alone = _each(lambda one: kernel_mean(one, one, k, patches), cut)
+        alone = _each(lambda one: kernel_mean(one, one, k, size, stride), cut)
         return {"windows": cut, "self": alone, "size": size_of(images)}
 
     def terms(params: Params, ex: Embedding, ey: Embedding) -> Terms:
         del params
         across = _each(
-            lambda one, other: kernel_mean(one, other, k, patches), ex["windows"], ey["windows"]
+            lambda one, other: kernel_mean(one, other, k, size, stride),
+            ex["windows"],
+            ey["windows"],
         )
         # In two parts: the coarse ones first, which cancel without rounding.
         parts = ex["self"] + ey["self"] - 2 * across
@@ -229,14 +226,19 @@ def _of_means(
     name: str,
     prepare: Callable[[ImageLike], Array],
     windows: Callable[[Array], Array],
-    patches: Callable[[Array], Array],
+    size: int,
+    stride: int,
 ) -> Distance:
     """With <u, v> for a kernel the mean patch is all that counts."""
 
     def embed(params: Params, images: ImageLike) -> Embedding:
         del params
         images = at_least_float32(prepare(images))
-        means = _each(lambda one: patches(one).mean(axis=0), windows(images))
+
+        def mean_patch(window: Array) -> Array:
+            return extract_patches(window[None], size, stride).mean(axis=(0, 1, 2))
+
+        means = _each(mean_patch, windows(images))
         return {"means": means, "size": size_of(images)}
 
     def terms(params: Params, ex: Embedding, ey: Embedding) -> Terms:

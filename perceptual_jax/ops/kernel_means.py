@@ -1,4 +1,4 @@
-"""Means of a kernel over all pairs of two sets of points, without the matrix of all pairs."""
+"""Means of a kernel over all pairs of patches of two images, without the matrix of all pairs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from perceptual_jax._typing import Array, Float
 from perceptual_jax.ops.safe import safe_sqrt
+from perceptual_jax.ops.windows import extract_patches, window_counts
 
 __all__ = ["KERNELS", "Kernel", "kernel_mean"]
 
-_BLOCK = 2**20
-"""Pairs at a time: 4 MiB in float32, which a core's cache holds."""
+_BLOCK = 1024
+"""Patches at a time, about: 4 MiB of their pairs in float32, which a core's cache holds."""
 
 
 class Kernel(NamedTuple):
@@ -95,118 +97,134 @@ KERNELS: Mapping[str, Callable[[tuple[float, ...]], Kernel]] = {
 """Kernels by name, made from bandwidths where they have any."""
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def kernel_mean(
-    x: Array, y: Array, kernel: Kernel, points: Callable[[Array], Array]
+    x: Float[Array, "h w c"], y: Float[Array, "h2 w2 c"], kernel: Kernel, size: int, stride: int
 ) -> Float[Array, " 2"]:
-    """mean_ij k(u_i, v_j) of the points u of x and v of y, in memory linear in their numbers.
+    """mean_ij k(u_i, v_j) of the patches u of x and v of y, in memory linear in the pixels.
 
-    The pairs are taken in blocks, forward and backward; between the two, x and y are all that is
-    kept.
+    Blocks of patches are cut out when their turn comes, forward and backward: neither the matrix
+    of all pairs nor the patches themselves are ever held as a whole.
 
     Args:
-      x: what the points are made of, an image.
-      y: the same.
+      x: an image.
+      y: another, of any size.
       kernel: k.
-      points: makes points [a, d] of x, and [b, d] of y.
+      size: of the patches, size x size pixels; only whole ones.
+      stride: between patches, in pixels.
 
     Returns:
       The mean in two parts, to be added last: a coarse one, of few binary digits, and the rest.
       An MMD is a small difference of large means; the coarse parts cancel exactly.
     """
-    u, v = _centred(points(x), points(y), kernel)
-    rows, columns = _blocks(u, v)
+    x, y = _centred(x, y, kernel)
+    rows, columns = _strips(x, size, stride), _strips(y, size, stride)
 
-    def row_means(points: Array) -> Array:
-        def sums(block: _Block) -> Array:
-            return _values(kernel, points, block.points) @ block.weights
+    def row_means(u: Array) -> Array:
+        def sums(column: _Strip) -> Array:
+            return _values(kernel, u, _patches(column.pixels, size, stride)) @ column.weights
 
-        return _mapped(sums, columns).sum(axis=0) / v.shape[0]
+        return _mapped(sums, columns).sum(axis=0) / columns.weights.sum()
 
-    coarse = jax.lax.reduce_precision(row_means(u[:1])[0], 8, 8)
-    rest = _mapped(lambda block: (row_means(block.points) - coarse) @ block.weights, rows).sum()
-    return jnp.stack([coarse, rest / u.shape[0]])
+    first = _patches(x[:size, :size], size, stride)
+    coarse = jax.lax.reduce_precision(row_means(first)[0], 8, 8)
+
+    def rest(row: _Strip) -> Array:
+        return (row_means(_patches(row.pixels, size, stride)) - coarse) @ row.weights
+
+    return jnp.stack([coarse, _mapped(rest, rows).sum() / rows.weights.sum()])
 
 
 def _forward(
-    x: Array, y: Array, kernel: Kernel, points: Callable[[Array], Array]
+    x: Array, y: Array, kernel: Kernel, size: int, stride: int
 ) -> tuple[Array, tuple[Array, Array]]:
-    return kernel_mean(x, y, kernel, points), (x, y)
+    return kernel_mean(x, y, kernel, size, stride), (x, y)
 
 
 def _backward(
-    kernel: Kernel,
-    points: Callable[[Array], Array],
-    images: tuple[Array, Array],
-    cotangent: Array,
+    kernel: Kernel, size: int, stride: int, images: tuple[Array, Array], cotangent: Array
 ) -> tuple[Array, Array]:
-    (u, to_x), (v, to_y) = (jax.vjp(points, image) for image in images)
-    rows, columns = _blocks(*_centred(u, v, kernel))
+    patches = partial(_patches, size=size, stride=stride)
+    (rows, to_x), (columns, to_y) = (
+        jax.vjp(lambda image: _strips(image, size, stride), image)
+        for image in _centred(*images, kernel)
+    )
 
-    def of_row(gradient_v: Array, row: _Block) -> tuple[Array, Array]:
-        def of_block(gradient_u: Array, column: _Block) -> tuple[Array, Array]:
-            def weighted_sum(a: Array, b: Array) -> Array:
-                return row.weights @ _values(kernel, a, b) @ column.weights
+    def of_row(in_columns: Array, row: _Strip) -> tuple[Array, Array]:
+        u, to_row = jax.vjp(patches, row.pixels)
 
-            in_a, in_b = jax.grad(weighted_sum, argnums=(0, 1))(row.points, column.points)
-            return gradient_u + in_a, in_b
+        def of_block(in_u: Array, column: _Strip) -> tuple[Array, Array]:
+            v, to_column = jax.vjp(patches, column.pixels)
 
-        gradient_u, in_columns = jax.lax.scan(of_block, jnp.zeros_like(row.points), columns)
-        return gradient_v + in_columns, gradient_u
+            def weighted_sum(u: Array, v: Array) -> Array:
+                return row.weights @ _values(kernel, u, v) @ column.weights
 
-    gradient_v, gradient_u = jax.lax.scan(of_row, jnp.zeros_like(columns.points), rows)
+            to_u, to_v = jax.grad(weighted_sum, argnums=(0, 1))(u, v)
+            return in_u + to_u, *to_column(to_v)
+
+        in_u, here = jax.lax.scan(of_block, jnp.zeros_like(u), columns)
+        return in_columns + here, *to_row(in_u)
+
+    in_columns, in_rows = jax.lax.scan(of_row, jnp.zeros_like(columns.pixels), rows)
     # The coarse part does not change.
-    scale = cotangent[1] / (u.shape[0] * v.shape[0])
-
-    def of_points(gradient: Array, like: Array) -> Array:
-        return scale * gradient.reshape(-1, like.shape[1])[: like.shape[0]]
-
-    return (*to_x(of_points(gradient_u, u)), *to_y(of_points(gradient_v, v)))
+    scale = cotangent[1] / rows.weights.sum() / columns.weights.sum()
+    (in_x,) = to_x(_Strip(scale * in_rows, jnp.zeros_like(rows.weights)))
+    (in_y,) = to_y(_Strip(scale * in_columns, jnp.zeros_like(columns.weights)))
+    return in_x, in_y
 
 
 kernel_mean.defvjp(_forward, _backward)
 
 
-class _Block(NamedTuple):
-    """Points [n, d] with weights [n], which are 0 for what fills the last block."""
+class _Strip(NamedTuple):
+    """Rows of an image with a few whole rows of patches.
 
-    points: Array
+    Attributes:
+      pixels: [h, w, c].
+      weights: [patches], 1, or 0 for those that fill the last strip.
+    """
+
+    pixels: Array
     weights: Array
 
 
-def _centred(u: Array, v: Array, kernel: Kernel) -> tuple[Array, Array]:
+def _strips(image: Array, size: int, stride: int) -> _Strip:
+    """The image as strips of about `_BLOCK` patches, stacked; their pixels overlap."""
+    down, across = window_counts(image.shape[0], image.shape[1], size, stride)
+    rows = min(down, max(1, _BLOCK // across))
+    count = -(-down // rows)
+    starts = stride * rows * np.arange(count)
+    height = stride * (rows - 1) + size
+    missing = max(0, starts[-1] + height - image.shape[0])
+    image = jnp.pad(image, ((0, missing), (0, 0), (0, 0)))
+    pixels = image[starts[:, None] + np.arange(height)]
+    filled = np.arange(count * rows).reshape(count, rows) < down
+    return _Strip(pixels, jnp.asarray(filled.repeat(across, axis=1), image.dtype))
+
+
+def _patches(pixels: Array, size: int, stride: int) -> Array:
+    """The patches of a strip as rows [patches, size size c]."""
+    found = extract_patches(pixels[None], size, stride)
+    return found.reshape(-1, found.shape[-1])
+
+
+def _centred(x: Array, y: Array, kernel: Kernel) -> tuple[Array, Array]:
     """|u - v|^2 = |u|^2 + |v|^2 - 2 <u, v> loses the fewer digits, the nearer 0 they are."""
     if not kernel.radial:
-        return u, v
-    centre = (u.mean(axis=0) + v.mean(axis=0))[None] / 2
-    return u - centre, v - centre
+        return x, y
+    centre = (x.mean(axis=(0, 1)) + y.mean(axis=(0, 1)))[None, None] / 2
+    return x - centre, y - centre
 
 
-def _values(kernel: Kernel, a: Array, b: Array) -> Array:
-    """The kernel of all rows of a with all rows of b."""
-    products = jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
-    squared_a = jnp.square(a).sum(axis=1, keepdims=True)
-    return kernel.values(products, squared_a, jnp.square(b).sum(axis=1)[None])
+def _values(kernel: Kernel, u: Array, v: Array) -> Array:
+    """The kernel of all rows of u with all rows of v."""
+    products = jnp.matmul(u, v.T, precision=jax.lax.Precision.HIGHEST)
+    squared_u = jnp.square(u).sum(axis=1, keepdims=True)
+    return kernel.values(products, squared_u, jnp.square(v).sum(axis=1)[None])
 
 
-def _mapped(function: Callable[[_Block], Array], blocks: _Block) -> Array:
-    """The function of every block, one after the other, stacked."""
-    if blocks.points.shape[0] == 1:
-        return function(_Block(blocks.points[0], blocks.weights[0]))[None]
-    return jax.lax.map(function, blocks)
-
-
-def _blocks(u: Array, v: Array) -> tuple[_Block, _Block]:
-    """Rows and columns whose pairs make up `_BLOCK` at most."""
-    column = min(v.shape[0], max(1, _BLOCK // min(u.shape[0], 1024)))
-    row = min(u.shape[0], max(1, _BLOCK // column))
-    return _cut(u, row), _cut(v, column)
-
-
-def _cut(points: Array, size: int) -> _Block:
-    """Points [n, d] as blocks [k, size, d]."""
-    count = -(-points.shape[0] // size)
-    excess = count * size - points.shape[0]
-    weights = jnp.pad(jnp.ones(points.shape[0], points.dtype), (0, excess))
-    points = jnp.pad(points, ((0, excess), (0, 0)))
-    return _Block(points.reshape(count, size, -1), weights.reshape(count, size))
+def _mapped(function: Callable[[_Strip], Array], strips: _Strip) -> Array:
+    """The function of every strip, one after the other, stacked."""
+    if strips.pixels.shape[0] == 1:
+        return function(jax.tree.map(lambda leaf: leaf[0], strips))[None]
+    return jax.lax.map(function, strips)

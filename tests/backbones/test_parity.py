@@ -23,7 +23,7 @@ def both(request, tmp_path_factory):
     name = request.param
     theirs = torch_network(name)
     folder = tmp_path_factory.mktemp(name)
-    file = saved(theirs.state_dict(), folder / "theirs.pth")
+    file = saved(theirs.published(), folder / "theirs.pth")
     (path,) = conversion.convert(file, name, out=folder / "ours.safetensors")
     params, _ = weights.read_file(path, name)
     yield BACKBONES[name], jax.tree.map(jnp.asarray, params), theirs

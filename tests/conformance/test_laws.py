@@ -17,7 +17,6 @@ from perceptual_jax.distance import Distance
 from tests.conformance.cases import CASES, SHALLOW, Case
 
 pytestmark = pytest.mark.usefixtures("weights_store")
-every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 SIZE = (33, 40)
 SAME = 5  # The first pairs are identical images: where distances and gradients go wrong.
@@ -94,6 +93,15 @@ def embeddings(label: str):
     return embed(distance.params, X), embed(distance.params, Y)
 
 
+@pytest.fixture(scope="module", params=CASES.values(), ids=CASES)
+def case(request):
+    """Every case in turn: all laws of one, then it is forgotten, for its programs take memory."""
+    yield request.param
+    for made in (subject, results, embeddings):
+        made.cache_clear()
+    jax.clear_caches()
+
+
 def some(embedding, start: int, stop: int | None = None):
     return jax.tree.map(lambda leaf: leaf[start:stop], embedding)
 
@@ -125,7 +133,6 @@ def test_every_distance_has_a_case():
 # --- 1. Values and gradients ---------------------------------------------------------------
 
 
-@every_case
 def test_identical_images_are_at_zero_and_at_rest(case):
     """d(x, x) = 0 and its gradient is 0 where the definition says so.
 
@@ -141,7 +148,6 @@ def test_identical_images_are_at_zero_and_at_rest(case):
         np.testing.assert_allclose(gradient[:SAME], 0, atol=case.rounding * usual)
 
 
-@every_case
 def test_an_embedding_is_at_zero_and_at_rest_from_itself(case):
     """compare(e, e) = 0 and its gradient is 0, exactly, where the definition says so."""
     distance, params, *_ = subject(case.label)
@@ -157,7 +163,6 @@ def test_an_embedding_is_at_zero_and_at_rest_from_itself(case):
         np.testing.assert_array_equal(leaf, 0)
 
 
-@every_case
 def test_different_images_are_apart(case):
     """Values are finite and not negative, and positive where images differ."""
     values = results(case.label)[0]
@@ -167,7 +172,6 @@ def test_different_images_are_apart(case):
     assert (values[SAME:] > 0).all()
 
 
-@every_case
 def test_gradients_are_finite(case):
     """Everywhere: identical, flat, black, white, saturated images, one pixel apart."""
     for gradient in results(case.label)[1:]:
@@ -176,7 +180,6 @@ def test_gradients_are_finite(case):
             assert (np.abs(gradient[SAME:]).max(axis=(1, 2, 3)) > 0).all()
 
 
-@every_case
 def test_symmetry(case):
     """d(x, y) = d(y, x) where promised, and visibly not otherwise."""
     _, params, _, run, _ = subject(case.label)
@@ -192,7 +195,6 @@ def test_symmetry(case):
 # --- 2. Samples are independent ------------------------------------------------------------
 
 
-@every_case
 def test_a_pair_does_not_see_the_rest_of_the_batch(case):
     """Values and gradients of a pair stay as they are when its neighbours change."""
     _, params, _, run, _ = subject(case.label)
@@ -202,14 +204,12 @@ def test_a_pair_does_not_see_the_rest_of_the_batch(case):
     assert_close(some(got, -1), some(results(case.label), -1), case)
 
 
-@every_case
 def test_batch_is_a_loop_of_singles(case):
     _, params, call, *_ = subject(case.label)
     singles = np.concatenate([call(params, X[i : i + 1], Y[i : i + 1]) for i in range(len(X))])
     assert_close(singles, results(case.label)[0], case)
 
 
-@every_case
 def test_batch_is_vmap(case):
     distance, params, *_ = subject(case.label)
     mapped = jax.jit(jax.vmap(lambda x, y: distance(params, x[None], y[None])[0]))
@@ -219,7 +219,6 @@ def test_batch_is_vmap(case):
 # --- 3. One against many -------------------------------------------------------------------
 
 
-@every_case
 def test_one_is_compared_with_many(case):
     """n = 1 on either side: values as if repeated, and its gradient is the sum."""
     _, params, call, run, _ = subject(case.label)
@@ -232,7 +231,6 @@ def test_one_is_compared_with_many(case):
     assert_close(call(params, Y, one), run(params, Y, repeated)[0], case)
 
 
-@every_case
 def test_embedded_once_and_compared(case):
     """compare(embed(x), embed(y)) is the call; an embedding's leaves lead with n."""
     distance, params, *_ = subject(case.label)
@@ -241,7 +239,6 @@ def test_embedded_once_and_compared(case):
     assert_close(distance.compare(params, ex, ey), results(case.label)[0], case)
 
 
-@every_case
 @pytest.mark.parametrize("chunk", [2, 5])
 def test_pairwise_is_a_double_loop(case, chunk):
     """Values and gradient; the chunks divide neither set."""
@@ -266,13 +263,11 @@ def test_pairwise_is_a_double_loop(case, chunk):
 # --- 4. Compilation and devices ------------------------------------------------------------
 
 
-@every_case
 def test_jit_is_eager(case):
     distance, params, *_ = subject(case.label)
     assert_close(distance(params, X, Y), results(case.label)[0], case)
 
 
-@every_case
 def test_traced_once_over_many_steps(case):
     """New images and params of the same shapes do not trace again."""
     _, params, _, run, traces = subject(case.label)
@@ -288,7 +283,6 @@ def spread_and_everywhere() -> tuple[NamedSharding, NamedSharding]:
     return NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
 
 
-@every_case
 def test_eight_devices_are_one(case):
     """A batch spread over eight devices: the same values, spread as it was."""
     _, params, call, *_ = subject(case.label)
@@ -320,12 +314,10 @@ def test_export(label):
 # --- 5. Arithmetic -------------------------------------------------------------------------
 
 
-@every_case
 def test_float32_in_float32_out(case):
     assert {part.dtype for part in results(case.label)} == {np.dtype(np.float32)}
 
 
-@every_case
 def test_float64_in_float64_out(case):
     """Params follow the images; float32 is right to its tolerance."""
     distance, params, *_ = subject(case.label)
@@ -337,7 +329,6 @@ def test_float64_in_float64_out(case):
         assert_close(results(case.label)[0][SAME:], values, case)
 
 
-@every_case
 def test_bfloat16_within_its_bound(case):
     """dtype="bfloat16" gives float32 numbers, off by no more than the bound stated."""
     if case.bfloat16 is None:
@@ -350,7 +341,6 @@ def test_bfloat16_within_its_bound(case):
 # --- 6. Images -----------------------------------------------------------------------------
 
 
-@every_case
 def test_value_ranges_agree(case):
     """The same pictures in [0, 1], [-1, 1] and [0, 255] are at the same distance."""
     for low, high in ((-1.0, 1.0), (0.0, 255.0)):
@@ -359,7 +349,6 @@ def test_value_ranges_agree(case):
         assert_close(call(x, y)[SAME:], results(case.label)[0][SAME:], case)
 
 
-@every_case
 def test_uint8_means_0_to_255(case):
     """Whatever the value range is."""
     _, params, _, run, _ = subject(case.label)
@@ -372,7 +361,6 @@ def shapes(x: tuple[int, ...], y: tuple[int, ...] | None = None, dtype=np.float3
     return [jax.ShapeDtypeStruct(shape, dtype) for shape in (x, y or x)]
 
 
-@every_case
 def test_smallest_image(case):
     """The size stated works; one pixel less raises, in either direction."""
     distance, params, *_ = subject(case.label)
@@ -397,7 +385,6 @@ BAD_IMAGES = {
 }
 
 
-@every_case
 @pytest.mark.parametrize("bad", BAD_IMAGES)
 def test_bad_images_raise_at_trace_time(case, bad):
     """A ValueError that names the distance, what came and what is wanted."""
@@ -409,7 +396,6 @@ def test_bad_images_raise_at_trace_time(case, bad):
         jax.eval_shape(distance.__call__, params, *images)
 
 
-@every_case
 def test_grey_images(case):
     """Any number of channels, or an error that says how to make three."""
     distance, params, *_ = subject(case.label)
@@ -424,7 +410,6 @@ def test_grey_images(case):
 # --- Parts and names -----------------------------------------------------------------------
 
 
-@every_case
 def test_terms_add_up(case):
     distance, params, *_ = subject(case.label)
     terms = distance.compare_terms(params, *embeddings(case.label))
@@ -432,7 +417,6 @@ def test_terms_add_up(case):
     assert_close(sum(terms.values()), results(case.label)[0], case)
 
 
-@every_case
 def test_maps_say_where(case):
     """The means of the maps are the terms; their resized sum peaks where the images differ."""
     distance, params, *_ = subject(case.label)
