@@ -15,10 +15,16 @@ import numpy as np
 
 from perceptual_jax._typing import Array, Embedding, ImageLike, Params, Terms, ValueRange
 from perceptual_jax.distance import Distance, distance_from_terms, size_of
-from perceptual_jax.errors import InputError, choice, finite_number
+from perceptual_jax.errors import (
+    InputError,
+    choice,
+    finite_number,
+    positive_integer,
+    positive_number,
+)
 from perceptual_jax.ops.filters import gaussian_kernel
 from perceptual_jax.ops.pyramids import gaussian_pyramid, laplacian_pyramid
-from perceptual_jax.ops.value_range import as_value_range, mapper
+from perceptual_jax.ops.value_range import TooSmallError, as_value_range, mapper
 from perceptual_jax.ops.windows import extract_windows, window_counts
 
 __all__ = ["on_gaussian_pyramid", "on_laplacian_pyramid", "on_resized", "on_windows"]
@@ -29,6 +35,7 @@ def on_gaussian_pyramid(
     levels: int = 3,
     weights: Sequence[float] | None = None,
     *,
+    name: str | None = None,
     value_range: ValueRange = (0.0, 1.0),
 ) -> Distance:
     """sum_j weights[j] * distance at level j; each level is the 2x2 mean of the one before.
@@ -37,6 +44,7 @@ def on_gaussian_pyramid(
       distance: what compares each level.
       levels: the number of levels; the first is the image itself.
       weights: one per level, finest first; by default 1 each.
+      name: the name of what is made; by default it spells out the call.
       value_range: (low, high) of float images.
 
     Raises:
@@ -46,11 +54,13 @@ def on_gaussian_pyramid(
     References:
       P. J. Burt, E. H. Adelson, "The Laplacian Pyramid as a Compact Image Code", 1983.
     """
-    weights = _level_weights(levels, weights, levels)
-    smallest = 2 ** (levels - 1)
-    prepare = _in_own_range("on_gaussian_pyramid", value_range, smallest)
+    called = name or "on_gaussian_pyramid"
+    levels = positive_integer(f"{called}: levels", levels)
+    weights = _level_weights(called, weights, levels)
+    prepare = _in_own_range(called, value_range, 2 ** (levels - 1))
     return _on_levels(
-        f"on_gaussian_pyramid({distance.name}, {levels}, {weights})",
+        name or f"on_gaussian_pyramid({distance.name}, {levels}, {weights})",
+        called,
         distance,
         weights,
         lambda images: gaussian_pyramid(prepare(images), levels),
@@ -65,6 +75,7 @@ def on_laplacian_pyramid(
     sigma: float = 2.0,
     kernel_size: int = 5,
     kernel: np.ndarray | None = None,
+    name: str | None = None,
     value_range: ValueRange = (0.0, 1.0),
 ) -> Distance:
     """sum_j weights[j] * distance at band j of the Laplacian pyramid, and at its low-pass rest.
@@ -77,8 +88,9 @@ def on_laplacian_pyramid(
       levels: the number of band-pass levels; the low-pass image makes one more.
       weights: levels + 1 numbers, finest first; by default 1 each.
       sigma: standard deviation of the Gaussian, in pixels.
-      kernel_size: its side, in pixels.
+      kernel_size: its side, in pixels; odd.
       kernel: a kernel to blur with instead, [k] for rows and columns or [k, l], odd sides.
+      name: the name of what is made; by default it spells out the call.
       value_range: (low, high) of float images.
 
     Raises:
@@ -87,35 +99,46 @@ def on_laplacian_pyramid(
     References:
       P. J. Burt, E. H. Adelson, "The Laplacian Pyramid as a Compact Image Code", 1983.
     """
-    weights = _level_weights(levels, weights, levels + 1)
-    if not finite_number("sigma", sigma) > 0:
-        raise InputError(f"sigma must be positive; got {sigma!r}")
-    blur = gaussian_kernel(kernel_size, sigma) if kernel is None else np.asarray(kernel, np.float64)
-    if blur.ndim not in (1, 2) or any(side % 2 == 0 for side in blur.shape):
-        raise InputError(f"kernel must be [k] or [k, l] with odd sides; got shape {blur.shape}")
+    called = name or "on_laplacian_pyramid"
+    levels = positive_integer(f"{called}: levels", levels)
+    weights = _level_weights(called, weights, levels + 1)
+    blur = _blur_kernel(called, sigma, kernel_size, kernel)
     middle = sum(as_value_range(value_range)) / 2
-    prepare = _in_own_range("on_laplacian_pyramid", value_range, 2**levels)
+    prepare = _in_own_range(called, value_range, 2**levels)
 
     def pyramid(images: ImageLike) -> list[Array]:
         *bands, rest = laplacian_pyramid(prepare(images), levels, blur)
         return [*(band + middle for band in bands), rest]
 
     blurred_by = f"sigma={sigma}, kernel_size={kernel_size}" if kernel is None else "own kernel"
-    name = f"on_laplacian_pyramid({distance.name}, {levels}, {weights}, {blurred_by})"
-    return _on_levels(name, distance, weights, pyramid)
+    spelled_out = f"on_laplacian_pyramid({distance.name}, {levels}, {weights}, {blurred_by})"
+    return _on_levels(name or spelled_out, called, distance, weights, pyramid)
 
 
 def on_windows(
-    distance: Distance, size: int, stride: int, *, value_range: ValueRange = (0.0, 1.0)
+    distance: Distance,
+    size: int,
+    stride: int,
+    *,
+    name: str | None = None,
+    value_range: ValueRange = (0.0, 1.0),
 ) -> Distance:
     """The mean of the distance over all size x size windows, `stride` pixels apart.
+
+    Args:
+      distance: what compares the windows.
+      size: the side of a window, in pixels.
+      stride: between windows, in pixels.
+      name: the name of what is made; by default it spells out the call.
+      value_range: (low, high) of float images.
 
     Raises:
       InputError: if size or stride is not positive; at trace time for images smaller than size.
     """
-    if size < 1 or stride < 1:
-        raise InputError(f"on_windows: size and stride must be positive; got {size}, {stride}")
-    prepare = _in_own_range("on_windows", value_range, size)
+    called = name or "on_windows"
+    size = positive_integer(f"{called}: size", size)
+    stride = positive_integer(f"{called}: stride", stride)
+    prepare = _in_own_range(called, value_range, size)
 
     def embed(params: Params, images: ImageLike) -> Embedding:
         images = prepare(images)
@@ -132,7 +155,7 @@ def on_windows(
             compare = jax.vmap(compare, in_axes=(1, 1), out_axes=1)
         return {"windows": compare(ex["windows"], ey["windows"]).mean(axis=(1, 2))}
 
-    name = f"on_windows({distance.name}, {size}, {stride})"
+    name = name or f"on_windows({distance.name}, {size}, {stride})"
     return distance_from_terms(name, embed, terms, init=distance.init)
 
 
@@ -179,24 +202,47 @@ def _in_own_range(
     return mapper(name, value_range, value_range, min_size=(smallest, smallest))
 
 
-def _level_weights(levels: int, weights: Sequence[float] | None, wanted: int) -> tuple[float, ...]:
-    if levels < 1:
-        raise InputError(f"levels must be at least 1; got {levels}")
+def _level_weights(called: str, weights: Sequence[float] | None, wanted: int) -> tuple[float, ...]:
     if weights is None:
         return (1.0,) * wanted
-    if len(weights) != wanted:
-        raise InputError(f"weights must be {wanted} numbers, one per level; got {len(weights)}")
-    return tuple(finite_number("a weight", weight) for weight in weights)
+    if not isinstance(weights, Sequence | np.ndarray) or len(weights) != wanted:
+        got = len(weights) if isinstance(weights, Sequence | np.ndarray) else repr(weights)
+        raise InputError(f"{called}: weights must be {wanted} numbers, one per level; got {got}")
+    return tuple(finite_number(f"{called}: a weight", weight) for weight in weights)
+
+
+def _blur_kernel(
+    called: str, sigma: float, kernel_size: int, kernel: np.ndarray | None
+) -> np.ndarray:
+    if kernel is None:
+        size = positive_integer(f"{called}: kernel_size", kernel_size)
+        if size % 2 == 0:
+            raise InputError(f"{called}: kernel_size must be odd; got {kernel_size}")
+        return gaussian_kernel(size, positive_number(f"{called}: sigma", sigma))
+    blur = np.asarray(kernel, np.float64)
+    if blur.ndim not in (1, 2) or any(side % 2 == 0 for side in blur.shape):
+        raise InputError(
+            f"{called}: kernel must be [k] or [k, l] with odd sides; got shape {blur.shape}"
+        )
+    return blur
 
 
 def _on_levels(
     name: str,
+    called: str,
     distance: Distance,
     weights: tuple[float, ...],
     pyramid: Callable[[ImageLike], list[Array]],
 ) -> Distance:
     def embed(params: Params, images: ImageLike) -> Embedding:
-        return [distance.embed(params, level) for level in pyramid(images)]
+        levels = pyramid(images)
+        try:
+            return [distance.embed(params, level) for level in levels]
+        except TooSmallError as error:
+            # What the last level lacks, the images lack that many times over.
+            height, width = (side * 2 ** (len(levels) - 1) for side in error.needed)
+            got = (images.shape[1], images.shape[2])
+            raise TooSmallError(called, (height, width), got) from None
 
     def terms(params: Params, ex: Embedding, ey: Embedding) -> Terms:
         return {

@@ -143,7 +143,7 @@ def distance_from_terms(
       terms: `(params, ex, ey) -> {term: [n]}`; it may rely on embeddings that match up to
         broadcasting over the batch, and on float32 or wider leaves.
       init: `key -> params`; by default there are none.
-      any_sizes: whether leaves may differ in their last axis.
+      any_sizes: whether images, and so leaves, may differ in size.
     """
     compare_terms = _checked(name, terms, any_sizes)
 
@@ -211,8 +211,8 @@ def _mismatch(ex: Embedding, ey: Embedding, any_sizes: bool) -> str | None:
         return f"their structures differ: {tree_x} and {tree_y}"
     for leaf_x, leaf_y in zip(leaves_x, leaves_y, strict=True):
         n, m = leaf_x.shape[0], leaf_y.shape[0]
-        compared = slice(1, -1) if any_sizes else slice(1, None)
-        if leaf_x.shape[compared] != leaf_y.shape[compared] or (n != m and 1 not in (n, m)):
+        fitting = leaf_x.ndim == leaf_y.ndim if any_sizes else leaf_x.shape[1:] == leaf_y.shape[1:]
+        if not fitting or (n != m and 1 not in (n, m)):
             return f"shapes {leaf_x.shape} and {leaf_y.shape}"
     return None
 

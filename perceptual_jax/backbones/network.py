@@ -16,6 +16,7 @@ from perceptual_jax._typing import Array, Float, Key
 from perceptual_jax.errors import InputError, choice
 from perceptual_jax.ops.convolution import conv2d
 from perceptual_jax.ops.pooling import adaptive_average_pool, max_pool
+from perceptual_jax.ops.safe import positive_part
 
 __all__ = [
     "PIXELS",
@@ -143,7 +144,7 @@ class ReLU(NamedTuple):
 
     def apply(self, params: LayerParams, x: Array, precision: jax.lax.Precision) -> Array:
         """[n, h, w, c], rectified."""
-        return jax.nn.relu(x)
+        return positive_part(x)
 
     def field(self, inputs: ReceptiveField) -> ReceptiveField:
         """That of the layer before."""
@@ -203,9 +204,9 @@ class Fire(NamedTuple):
     def apply(self, params: LayerParams, x: Array, precision: jax.lax.Precision) -> Array:
         """[n, h, w, inputs] -> [n, h, w, 2 expand]."""
         squeeze, *expands = self.convolutions
-        squeezed = jax.nn.relu(squeeze.apply(params, x, precision))
+        squeezed = positive_part(squeeze.apply(params, x, precision))
         expanded = [expand.apply(params, squeezed, precision) for expand in expands]
-        return jax.nn.relu(jnp.concatenate(expanded, axis=-1))
+        return positive_part(jnp.concatenate(expanded, axis=-1))
 
     def field(self, inputs: ReceptiveField) -> ReceptiveField:
         """That of its 3x3 half."""

@@ -119,7 +119,8 @@ def dists(
     def terms(params: Params, ex: Embedding, ey: Embedding) -> Terms:
         if "dists" not in params:
             raise missing_params(name, "dists", params)
-        weights = params["dists"]
+        dtype = ex[PIXELS]["mean"].dtype
+        weights = jax.tree.map(lambda leaf: leaf.astype(dtype), params["dists"])
         total = sum(weights[layer][leaf].sum() for layer in LAYERS for leaf in ("alpha", "beta"))
 
         def term(layer: str) -> Array:
@@ -129,10 +130,7 @@ def dists(
             texture = apart / (jnp.square(x["mean"]) + jnp.square(y["mean"]) + _C1)
             scatter = jnp.square(x["centred"] - y["centred"]).mean(axis=(1, 2))
             structure = scatter / (x["variance"] + y["variance"] + _C2)
-            alpha, beta = (
-                (weights[layer][leaf] / total).astype(texture.dtype)[None]
-                for leaf in ("alpha", "beta")
-            )
+            alpha, beta = (weights[layer][leaf][None] / total for leaf in ("alpha", "beta"))
             return (alpha * texture + beta * structure).sum(axis=-1)
 
         return {layer: term(layer) for layer in LAYERS}

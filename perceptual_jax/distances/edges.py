@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,6 +14,7 @@ from perceptual_jax.distance import Distance, distance_from_maps, missing_params
 from perceptual_jax.distances.features import imagenet_normalised, pretrained
 from perceptual_jax.errors import InputError, choice, positive_integer
 from perceptual_jax.ops.convolution import conv2d
+from perceptual_jax.ops.safe import positive_part
 from perceptual_jax.ops.value_range import SIGNED, as_precision, mapper
 from perceptual_jax.ops.windows import window_means
 
@@ -173,7 +173,7 @@ def _of_answers(
 
     def embed(params: Params, images: ImageLike) -> Embedding:
         images = prepare(images)
-        means = window_means(jax.nn.relu(answers(params, images)), window, stride)
+        means = window_means(positive_part(answers(params, images)), window, stride)
         return {"means": means, "size": size_of(images)}
 
     def maps(params: Params, ex: Embedding, ey: Embedding) -> Terms:

@@ -22,7 +22,7 @@ from perceptual_jax.errors import choice, finite_number
 from perceptual_jax.ops.contextual import contextual_loss, shrunk
 from perceptual_jax.ops.safe import safe_abs, safe_norm
 from perceptual_jax.ops.sorting import sliced_difference
-from perceptual_jax.ops.value_range import SIGNED, as_precision, at_least_float32, mapper
+from perceptual_jax.ops.value_range import SIGNED, as_precision, at_least_float32, mapper, rounded
 
 __all__ = [
     "DEFAULT_LAYERS",
@@ -65,10 +65,7 @@ def imagenet_normalised(images: Array) -> Array:
     """From [-1, 1] to what torchvision's networks were trained on: zero mean, unit deviation."""
     shift = jnp.asarray(_IMAGENET_SHIFT, images.dtype).reshape(1, 1, 1, 3)
     scale = jnp.asarray(_IMAGENET_SCALE, images.dtype).reshape(1, 1, 1, 3)
-    normalised = (images - shift) / scale
-    # Changes no finite number. Without it the CPU compiler fuses the scaling of one image into
-    # its difference from another, rounds the two apart, and an l1 pushes pixels that agree.
-    return jnp.maximum(normalised, jnp.finfo(images.dtype).min)
+    return rounded((images - shift) / scale)
 
 
 def unit_normalised(features: Array) -> Array:

@@ -65,9 +65,11 @@ def ms_ssim(
       [0.0]
     """
     automatic = levels == "auto"
-    count = len(WEIGHTS) if automatic else positive_integer(f"{name}: levels", levels)
-    if count > len(WEIGHTS):
+    if isinstance(levels, str) != automatic or not (
+        automatic or 1 <= positive_integer(f"{name}: levels", levels) <= len(WEIGHTS)
+    ):
         raise InputError(f"{name}: levels must be 1 to {len(WEIGHTS)} or 'auto'; got {levels!r}")
+    count = len(WEIGHTS) if automatic else int(levels)
     choice(f"{name}: preset", preset, _PRESETS)
     smallest = smallest_side(1 if automatic else count)
     prepare = mapper(name, value_range, UNIT, dtype=dtype, min_size=(smallest, smallest))
@@ -120,8 +122,8 @@ def _log_similarity(apart: Array) -> Array:
 
     There the power's gradient would be infinite; it is 0.
     """
-    positive = apart < 1
-    return jnp.where(positive, jnp.log1p(-jnp.where(positive, apart, 0)), -1e4)
+    opposite = apart >= 1
+    return jnp.where(opposite, -1e4, jnp.log1p(-jnp.where(opposite, 0, apart)))
 
 
 def ms_ssim_l1(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from perceptual_jax._typing import Array, Embedding, ImageLike, Params, Terms, ValueRange
 from perceptual_jax.distance import Distance, distance_from_maps
 from perceptual_jax.errors import choice, positive_integer, positive_number
-from perceptual_jax.ops.safe import safe_sqrt
+from perceptual_jax.ops.safe import positive_part, safe_sqrt
 from perceptual_jax.ops.value_range import SIGNED, mapper
 from perceptual_jax.ops.windows import window_sums
 
@@ -67,11 +67,12 @@ def patch_rbf(
       >>> round(pj.make("patch-rbf", padding=False)({}, black, white).item(), 3)
       1.0
     """
-    bandwidth = positive_number(f"{name}: sigma", sigma) * patch_size**2
+    patches = _Patches(name, patch_size, stride, padding, center, unit_norm)
+    bandwidth = positive_number(f"{name}: sigma", sigma) * patches.size**2
     return _of_patches(
         name,
         lambda squared: -jnp.expm1(-squared / (2 * bandwidth**2)),
-        _Patches(name, patch_size, stride, padding, center, unit_norm),
+        patches,
         value_range,
         dtype,
     )
@@ -116,11 +117,12 @@ def patch_laplace(
       >>> pj.make("patch-laplace")({}, same, same).tolist()
       [0.0]
     """
-    bandwidth = positive_number(f"{name}: sigma", sigma) * patch_size**2
+    patches = _Patches(name, patch_size, stride, padding, center, unit_norm)
+    bandwidth = positive_number(f"{name}: sigma", sigma) * patches.size**2
     return _of_patches(
         name,
         lambda squared: -jnp.expm1(-safe_sqrt(squared) / bandwidth),
-        _Patches(name, patch_size, stride, padding, center, unit_norm),
+        patches,
         value_range,
         dtype,
     )
@@ -157,11 +159,12 @@ def patch_rbf_joint(
       >>> pj.make("patch-rbf-joint")({}, black, white).tolist()
       [1.0]
     """
-    bandwidth = positive_number(f"{name}: sigma", sigma) * patch_size**2
+    patches = _Patches(name, patch_size, stride, False, None, False)
+    bandwidth = positive_number(f"{name}: sigma", sigma) * patches.size**2
     return _of_patches(
         name,
         lambda squared: -jnp.expm1(-squared / bandwidth),
-        _Patches(name, patch_size, stride, False, None, False),
+        patches,
         value_range,
         dtype,
     )
@@ -200,7 +203,7 @@ class _Patches:
             means = self._sums(images)
             total = total - jnp.square(means).sum(axis=-1, keepdims=True) / self.size**2
         # Where a patch is flat, rounding may leave a little less than nothing.
-        return jnp.maximum(total, 0) if self.center else total
+        return positive_part(total) if self.center else total
 
     def _sums(self, images: Array) -> Array:
         margin = (self.margin, self.margin)
@@ -230,7 +233,7 @@ def _of_patches(
             floor = _UNIT_NORM_FLOOR**2
             norm_x = jnp.sqrt(patches.squared(ex) + floor)
             norm_y = jnp.sqrt(patches.squared(ey) + floor)
-            squared = jnp.maximum(squared - jnp.square(norm_x - norm_y), 0) / (norm_x * norm_y)
+            squared = positive_part(squared - jnp.square(norm_x - norm_y)) / (norm_x * norm_y)
         return {"patches": penalty(squared)[..., 0]}
 
     return distance_from_maps(name, embed, maps)

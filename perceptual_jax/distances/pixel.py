@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -90,8 +89,9 @@ def charbonnier(
       >>> round(pj.make("charbonnier", eps=0.01)({}, same, same).item(), 6)
       0.01
     """
-    if not 1e-18 <= eps < math.inf:  # Its square must not vanish in float32.
-        raise InputError(f"charbonnier: eps must be finite and at least 1e-18; got {eps!r}")
+    eps = positive_number(f"{name}: eps", eps)
+    if eps < 1e-18:  # Its square must not vanish in float32.
+        raise InputError(f"{name}: eps must be at least 1e-18; got {eps!r}")
     return _pointwise(name, value_range, dtype, lambda d: jnp.sqrt(jnp.square(d) + eps**2))
 
 

@@ -59,15 +59,16 @@ def laplacian_pyramid(
       >>> sorted(pj.make("laplacian-pyramid", levels=2).terms({}, same, same))
       ['level0', 'level1', 'level2']
     """
-    positive_integer(f"{name}: levels", levels)
+    levels = positive_integer(f"{name}: levels", levels)
     return on_laplacian_pyramid(
         _inner(name, distance, value_range, dtype),
         levels,
         _weights(name, weights, levels, levels + 1),
         sigma=sigma,
         kernel_size=kernel_size,
+        name=name,
         value_range=value_range,
-    )._replace(name=name)
+    )
 
 
 def lap1(
@@ -146,13 +147,14 @@ def gaussian_pyramid(
       >>> pj.make("gaussian-pyramid(distance='gradient')")({}, same, same).tolist()
       [0.0]
     """
-    positive_integer(f"{name}: levels", levels)
+    levels = positive_integer(f"{name}: levels", levels)
     return on_gaussian_pyramid(
         _inner(name, distance, value_range, dtype),
         levels,
         _weights(name, weights, levels - 1, levels),
+        name=name,
         value_range=value_range,
-    )._replace(name=name)
+    )
 
 
 def _inner(name: str, spec: str, value_range: ValueRange, dtype: Any) -> Distance:

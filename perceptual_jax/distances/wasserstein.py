@@ -22,7 +22,7 @@ from perceptual_jax.combinators import on_laplacian_pyramid, on_windows
 from perceptual_jax.distance import Distance, distance_from_terms, missing_params, weighted_sum
 from perceptual_jax.distances.patches import CENTERS, patch_rbf
 from perceptual_jax.distances.pixel import l2
-from perceptual_jax.errors import choice, positive_integer, positive_number
+from perceptual_jax.errors import InputError, choice, positive_integer, positive_number
 from perceptual_jax.ops.convolution import conv2d
 from perceptual_jax.ops.sorting import sliced_difference
 from perceptual_jax.ops.value_range import SIGNED, as_precision, at_least_float32, mapper
@@ -210,6 +210,10 @@ def windowed_swd(
       [0.0]
     """
     window = positive_integer(f"{name}: window", window)
+    if positive_integer(f"{name}: patch_size", patch_size) > window:
+        raise InputError(
+            f"{name}: patch_size must be at most the window's {window}; got {patch_size}"
+        )
     slices = swd(
         patch_size=patch_size,
         num_projections=num_projections,
@@ -221,7 +225,7 @@ def windowed_swd(
         precision=precision,
     )
     stride = positive_integer(f"{name}: stride", stride)
-    return on_windows(slices, window, stride, value_range=value_range)._replace(name=name)
+    return on_windows(slices, window, stride, name=name, value_range=value_range)
 
 
 def lap_swd(
@@ -275,4 +279,4 @@ def lap_swd(
         dtype=dtype,
         precision=precision,
     )
-    return on_laplacian_pyramid(slices, levels, value_range=value_range)._replace(name=name)
+    return on_laplacian_pyramid(slices, levels, name=name, value_range=value_range)

@@ -16,7 +16,7 @@ import numpy as np
 
 from perceptual_jax._typing import Array, Float
 from perceptual_jax.ops.filters import mean_2x2
-from perceptual_jax.ops.safe import safe_abs, safe_norm
+from perceptual_jax.ops.safe import positive_part, safe_abs, safe_norm
 
 __all__ = ["POINT_DISTANCES", "contextual_loss", "shrunk"]
 
@@ -42,7 +42,7 @@ def _l2(x: Array, y: Array) -> Array:
     """Squared distances of all rows."""
     products = jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
     squares = jnp.square(x).sum(axis=1, keepdims=True) + jnp.square(y).sum(axis=1)[None]
-    return jnp.maximum(squares - 2 * products, 0)
+    return positive_part(squares - 2 * products)
 
 
 def _l1(x: Array, y: Array) -> Array:
@@ -112,7 +112,8 @@ def _one(fx: Array, fy: Array, *, h: float, distance: str, spatial_weight: float
 
     real = jnp.arange(count * rows).reshape(count, rows) < len(x)
     best = jax.lax.map(best_of, (blocks(x), blocks(places_x), real)).max(axis=0)
-    return -jnp.log(best.mean() + _EPSILON)
+    # A maximum may pass over the similarities of a point that is NaN.
+    return jnp.where(jnp.isnan(x).any(), jnp.nan, -jnp.log(best.mean() + _EPSILON))
 
 
 def _unit(points: Array) -> Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from perceptual_jax._typing import Array, Float
-from perceptual_jax.ops.safe import safe_sqrt
+from perceptual_jax.ops.safe import positive_part, safe_sqrt
 from perceptual_jax.ops.windows import extract_patches, window_counts
 
 __all__ = ["KERNELS", "Kernel", "kernel_mean"]
@@ -37,7 +37,7 @@ def rbf(bandwidths: tuple[float, ...]) -> Kernel:
     """sum_B exp(-|u - v|^2 / (2 B^2))."""
 
     def kernel(products: Array, u: Array, v: Array) -> Array:
-        squared = jnp.maximum(u + v - 2 * products, 0)
+        squared = positive_part(u + v - 2 * products)
         return sum(jnp.exp(-squared / (2 * bandwidth**2)) for bandwidth in bandwidths)  # type: ignore[return-value]
 
     return Kernel(kernel, radial=True)
@@ -47,7 +47,7 @@ def laplace(bandwidths: tuple[float, ...]) -> Kernel:
     """sum_B exp(-|u - v| / B)."""
 
     def kernel(products: Array, u: Array, v: Array) -> Array:
-        distances = safe_sqrt(jnp.maximum(u + v - 2 * products, 0))
+        distances = safe_sqrt(u + v - 2 * products)
         return sum(jnp.exp(-distances / bandwidth) for bandwidth in bandwidths)  # type: ignore[return-value]
 
     return Kernel(kernel, radial=True)

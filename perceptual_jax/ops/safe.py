@@ -1,6 +1,6 @@
 """Functions with a kink or a pole at zero, in forms whose gradients stay finite there.
 
-Values are those of the plain functions; only the gradient at zero is chosen: it is 0.
+Values are those of the plain functions, NaN included; only the gradient at zero is chosen: it is 0.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from perceptual_jax._typing import Array
 
-__all__ = ["safe_abs", "safe_norm", "safe_sqrt"]
+__all__ = ["positive_part", "safe_abs", "safe_norm", "safe_sqrt"]
 
 
 def safe_abs(x: Array) -> Array:
@@ -18,13 +18,18 @@ def safe_abs(x: Array) -> Array:
     return x * jax.lax.stop_gradient(jnp.sign(x))
 
 
+def positive_part(x: Array) -> Array:
+    """max(x, 0), ReLU, of which NaN stays NaN: the CPU compiler's `maximum` may make 0 of it."""
+    return jnp.where(x <= 0, 0.0, x)
+
+
 def safe_sqrt(x: Array) -> Array:
     """sqrt(x) for x >= 0, with gradient 0 at 0 (the plain one is infinite there).
 
     Both branches of the `where` must be safe: a masked infinity times zero is NaN.
     """
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+    zero = x <= 0
+    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, x)))
 
 
 def safe_norm(x: Array, axis: int = -1) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 
 from perceptual_jax._typing import Array
 from perceptual_jax.ops.safe import safe_abs
@@ -22,8 +23,8 @@ def _quantiles(values: Array, count: int) -> Array:
     have = values.shape[-1]
     if have == count:
         return values
-    places = jnp.clip((jnp.arange(count) + 0.5) * (have / count) - 0.5, 0, have - 1)
-    below = jnp.clip(places.astype(int), 0, max(have - 2, 0))
-    above = jnp.minimum(below + 1, have - 1)
-    weight = (places - below).astype(values.dtype)
+    places = np.clip((np.arange(count) + 0.5) * (have / count) - 0.5, 0, have - 1)
+    below = np.minimum(places.astype(int), max(have - 2, 0))
+    above = np.minimum(below + 1, have - 1)
+    weight = jnp.asarray(places - below, values.dtype)[None, None]
     return values[..., below] * (1 - weight) + values[..., above] * weight

@@ -16,11 +16,13 @@ from perceptual_jax.errors import InputError, choice
 __all__ = [
     "SIGNED",
     "UNIT",
+    "TooSmallError",
     "as_dtype",
     "as_precision",
     "as_value_range",
     "at_least_float32",
     "mapper",
+    "rounded",
 ]
 
 SIGNED = (-1.0, 1.0)
@@ -71,6 +73,30 @@ def at_least_float32(x: Array) -> Array:
     return x.astype(np.promote_types(x.dtype, np.float32))
 
 
+def rounded(x: Array) -> Array:
+    """X as it is: finite numbers and NaN do not change.
+
+    Without it the CPU compiler fuses the scaling of one image into its difference from another,
+    rounds the two apart, and a distance pushes pixels that agree.
+    """
+    lowest = float(jnp.finfo(x.dtype).min)
+    return jnp.where(x < lowest, lowest, x)
+
+
+class TooSmallError(InputError):
+    """Images smaller than a distance is defined for.
+
+    Attributes:
+      needed: the smallest (height, width).
+    """
+
+    def __init__(self, name: str, needed: tuple[int, int], got: tuple[int, int]):
+        super().__init__(
+            f"{name}: images must be at least {needed[0]}x{needed[1]} pixels; got {got[0]}x{got[1]}"
+        )
+        self.needed = needed
+
+
 def mapper(
     name: str,
     value_range: ValueRange,
@@ -92,7 +118,8 @@ def mapper(
 
     Returns:
       `prepare(images [n, h, w, c]) -> [n, h, w, c]`, floats in the native range.
-      It raises `InputError` for a wrong rank, dtype, size or number of channels.
+      It raises `InputError` for a wrong rank, dtype, size or number of channels, and, outside of
+      jit, for images that are not finite. Inside, NaN goes through to the distance.
     """
     low, high = as_value_range(value_range)
     native_low, native_high = native
@@ -109,7 +136,7 @@ def mapper(
         if (from_low, from_high) == (native_low, native_high):
             return images
         scale = (native_high - native_low) / (from_high - from_low)
-        return (images - from_low) * scale + native_low
+        return rounded((images - from_low) * scale + native_low)
 
     return prepare
 
@@ -137,13 +164,30 @@ def _as_images(
             hint = "; this looks like [n, c, h, w]: use jnp.moveaxis(images, 1, -1)"
         elif depth == 1:
             hint = f"; for grey images use jnp.repeat(images, {channels}, axis=-1)"
+        elif depth == 4 and channels == 3:
+            hint = "; drop the alpha channel with images[..., :3]"
         raise InputError(
             f"{name}: images must have {channels or 'at least 1'} channels (the last axis); "
             f"got shape {shape}{hint}"
         )
     if height < min_size[0] or width < min_size[1]:
-        raise InputError(
-            f"{name}: images must be at least {min_size[0]}x{min_size[1]} pixels; "
-            f"got {height}x{width}"
-        )
+        raise TooSmallError(name, min_size, (height, width))
+    _check_finite(name, images)
     return jnp.asarray(images)
+
+
+def _check_finite(name: str, images: ImageLike) -> None:
+    """Where the numbers are at hand; a traced image has none yet."""
+    if images.dtype == np.uint8 or isinstance(images, jax.core.Tracer):
+        return
+    if isinstance(images, jax.Array) and not images.is_fully_addressable:
+        return
+    finite = np.isfinite(np.asarray(images))
+    if finite.all():
+        return
+    places = np.argwhere(~finite)
+    first = ", ".join(map(str, places[0]))
+    raise InputError(
+        f"{name}: images must be finite; {len(places)} of {finite.size} values are NaN or "
+        f"infinite, the first images[{first}]; mend what made them, or use jnp.nan_to_num"
+    )

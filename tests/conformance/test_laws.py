@@ -149,17 +149,27 @@ def test_identical_images_are_at_zero_and_at_rest(case):
 
 
 def test_an_embedding_is_at_zero_and_at_rest_from_itself(case):
-    """compare(e, e) = 0 and its gradient is 0, exactly, where the definition says so."""
+    """compare(e, e) = 0 and its gradient is 0, where the definition says so.
+
+    Exactly, but for embeddings that hold a part of the value, which another program rounded.
+    """
     distance, params, *_ = subject(case.label)
     embedding, _ = embeddings(case.label)
-    value, pullback = jax.vjp(lambda e: distance.compare(params, e, embedding), embedding)
+
+    @jax.jit
+    def value_and_gradient(e):
+        value, pullback = jax.vjp(lambda e: distance.compare(params, e, embedding), e)
+        return value, *pullback(jnp.ones_like(value))
+
+    value, gradient = value_and_gradient(embedding)
     if not case.zero:
         assert (value >= case.least).all()
         return
-    np.testing.assert_array_equal(value, 0)
     if not case.at_rest:
+        np.testing.assert_allclose(value, 0, atol=case.rounding)
         return
-    for leaf in jax.tree.leaves(pullback(jnp.ones_like(value))):
+    np.testing.assert_array_equal(value, 0)
+    for leaf in jax.tree.leaves(gradient):
         np.testing.assert_array_equal(leaf, 0)
 
 
@@ -239,25 +249,31 @@ def test_embedded_once_and_compared(case):
     assert_close(distance.compare(params, ex, ey), results(case.label)[0], case)
 
 
-@pytest.mark.parametrize("chunk", [2, 5])
-def test_pairwise_is_a_double_loop(case, chunk):
-    """Values and gradient; the chunks divide neither set."""
+def test_pairwise_is_a_loop_of_rows(case):
+    """Values and gradient; a chunk of 2 divides neither set, one of 5 is a row."""
     distance, params, *_ = subject(case.label)
     ex, ey = embeddings(case.label)
     ex, ey = some(ex, 5), some(ey, 3)
+    slopes = jnp.arange(1.0, 16.0).reshape(3, 5)
 
-    def loop(ex):
-        return jnp.stack([distance.compare(params, some(ex, i, i + 1), ey) for i in range(3)])
+    @jax.jit
+    def of_row(one, slopes):
+        values, pullback = jax.vjp(lambda one: distance.compare(params, one, ey), one)
+        return values, *pullback(slopes)
 
-    def whole(ex):
-        return pj.pairwise(distance, params, ex, ey, chunk=chunk)
+    rows = [of_row(some(ex, i, i + 1), slopes[i]) for i in range(3)]
+    values, gradients = zip(*rows, strict=True)
+    gradient = jax.tree.map(lambda *leaves: np.concatenate(leaves), *gradients)
 
-    def value_and_gradient(matrix, ex):
-        values, pullback = jax.vjp(matrix, ex)
-        return values, *pullback(jnp.arange(1.0, 16.0).reshape(3, 5))
+    @partial(jax.jit, static_argnames="chunk")
+    def of_all(ex, slopes, chunk):
+        values, pullback = jax.vjp(
+            lambda ex: pj.pairwise(distance, params, ex, ey, chunk=chunk), ex
+        )
+        return values, *pullback(slopes)
 
-    got, wanted = (jax.jit(partial(value_and_gradient, matrix))(ex) for matrix in (whole, loop))
-    assert_close(got, wanted, case)
+    for chunk in (2, 5):
+        assert_close(of_all(ex, slopes, chunk=chunk), (np.stack(values), gradient), case)
 
 
 # --- 4. Compilation and devices ------------------------------------------------------------
@@ -434,7 +450,14 @@ def test_maps_say_where(case):
     assert abs(column - 20) <= 8
 
 
-@pytest.mark.parametrize("label", [label for label in CASES if label.split("(")[0] in pj.names()])
+NAMED = [
+    label
+    for label, case in CASES.items()
+    if label.split("(")[0] in pj.names() and not case.stand_in
+]
+
+
+@pytest.mark.parametrize("label", NAMED)
 def test_name_makes_it_again(label):
     """pj.make(d.name) is d: the same name, the same draws."""
     distance, params, *_ = subject(label)
