@@ -142,12 +142,17 @@ def test_whole_images_are_the_dense_form(spec, kernel, block, monkeypatch):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_mmd_is_not_negative(kernel):
-    """Not below 0 but for the rounding of float32, for images that hardly differ as well."""
+    """Not below 0 but for the rounding of float32, for images that hardly differ as well.
+
+    A squared distance of patches rounds by 1e-6. The Laplacian kernel takes its root, 1e-3, and one
+    pair in 143, a patch with itself, is near enough to 0 to be moved as far.
+    """
+    rounding = 1e-5 if kernel == "laplace" else 2e-6
     distance = jax.jit(pj.make(f"mmd(window=None, kernel={kernel!r})").__call__)
     x = jnp.asarray(X, jnp.float32)
     step = jnp.asarray(RNG.standard_normal(X.shape), jnp.float32)
     for scale in (0.0, 1e-6, 1e-4, 1e-2, 0.3):
-        assert distance({}, x, x + scale * step).min() > -2e-6, scale
+        assert distance({}, x, x + scale * step).min() > -rounding, scale
     assert distance({}, x, jnp.asarray(Y, jnp.float32)).min() > 1e-4
 
 
