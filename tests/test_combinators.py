@@ -75,13 +75,13 @@ def test_params_are_those_of_the_part():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: pj.on_gaussian_pyramid(L1, 0), "levels must be at least 1"),
+        (lambda: pj.on_gaussian_pyramid(L1, 0), "levels must be a whole number of at least 1"),
         (lambda: pj.on_gaussian_pyramid(L1, 3, [1.0, 2.0]), "weights must be 3 numbers"),
         (lambda: pj.on_laplacian_pyramid(L1, 3, [1.0] * 3), "weights must be 4 numbers"),
         (lambda: pj.on_laplacian_pyramid(L1, 1, kernel=np.ones((2, 3))), "odd sides"),
         (lambda: pj.on_laplacian_pyramid(L1, 1, kernel=np.ones(4)), "odd sides"),
-        (lambda: pj.on_windows(L1, 0, 1), "must be positive"),
-        (lambda: pj.on_windows(L1, 4, 0), "must be positive"),
+        (lambda: pj.on_windows(L1, 0, 1), "size must be a whole number of at least 1"),
+        (lambda: pj.on_windows(L1, 4, 0), "stride must be a whole number of at least 1"),
         (lambda: pj.on_resized(L1, (0, 4)), "size must be positive"),
         (lambda: pj.on_resized(L1, 4, method="best"), "must be one of"),
         (lambda: pj.on_resized(L1, 4, value_range=(1, 1)), "increasing"),

@@ -335,14 +335,26 @@ def test_float32_in_float32_out(case):
 
 
 def test_float64_in_float64_out(case):
-    """Params follow the images; float32 is right to its tolerance."""
+    """Params follow the images; float32 is right to its tolerance, the gradient to differences."""
     distance, params, *_ = subject(case.label)
+    rng = np.random.default_rng(0)
+    step = 1e-8  # Few units cross a kink on so short a way; values round by 1e-16.
     with jax.enable_x64(True):
         x, y = X[SAME:].astype(np.float64), Y[SAME:].astype(np.float64)
-        values = jax.jit(distance.__call__)(params, x, y)
-        gradient = jax.eval_shape(jax.grad(lambda x: distance(params, x, y).sum()), x)
-        assert values.dtype == gradient.dtype == np.float64
+        to_x, to_y = step * rng.standard_normal((2, *x.shape))
+
+        @jax.jit
+        def run(x, y):
+            values, pullback = jax.vjp(lambda x, y: distance(params, x, y), x, y)
+            return values, *pullback(jnp.ones_like(values))
+
+        values, in_x, in_y = run(x, y)
+        assert values.dtype == in_x.dtype == in_y.dtype == np.float64
         assert_close(results(case.label)[0][SAME:], values, case)
+        change = (run(x + to_x, y + to_y)[0] - run(x - to_x, y - to_y)[0]) / 2
+        predicted = (in_x * to_x + in_y * to_y).sum(axis=(1, 2, 3))
+        # The last pair: in the others are flat images and equal pixels, where there are kinks.
+        np.testing.assert_allclose(change[-1], predicted[-1], rtol=case.slope)
 
 
 def test_bfloat16_within_its_bound(case):
