@@ -5,16 +5,13 @@ python -m docs.figures.six_distortions    # every distance whose weights are her
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-import jax
 import matplotlib
 import numpy as np
 
-import perceptual_jax as pj
+from docs.tables import available
 from experiments.demo import compare_distortions
-from perceptual_jax.weights import WeightsError
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -24,20 +21,15 @@ MINDED_LESS = 3
 """People barely mind the first three distortions and dislike the others."""
 
 
-def relative_values(specs: list[str]) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray, list]:
-    """The pictures, and the values of every distance relative to its mean over the six."""
+def relative_values() -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray, list[str]]:
+    """The original, its distortions, and of every distance the values relative to their mean."""
     rows, names = [], []
-    for spec in specs:
-        distance = pj.make(spec)
-        try:
-            distance.init(jax.random.key(0))
-        except WeightsError as error:
-            print(f"left out {spec}: {error}", file=sys.stderr)
-            continue
+    for distance, _ in available():
         original, distorted, values = compare_distortions([distance])
         row = np.array([values[name][distance.name] for name in distorted])
         rows.append(row / row.mean())
-        names.append(spec)
+        names.append(distance.name)
+        print(distance.name, row, flush=True)
     return original, distorted, np.stack(rows), names
 
 
@@ -46,9 +38,9 @@ def draw(original: np.ndarray, distorted: dict, values: np.ndarray, names: list[
     # Those that agree with people first.
     agreement = values[:, MINDED_LESS:].mean(axis=1) - values[:, :MINDED_LESS].mean(axis=1)
     order = np.argsort(-agreement)
-    figure = plt.figure(figsize=(11, 2.6 + 0.24 * len(names)))
-    heights = [2.0, 0.24 * len(names)]
-    grid = figure.add_gridspec(2, 7, height_ratios=heights, hspace=0.08, wspace=0.04)
+    figure = plt.figure(figsize=(11, 2.2 + 0.24 * len(names)))
+    heights = [1.5, 0.24 * len(names)]
+    grid = figure.add_gridspec(2, 7, height_ratios=heights, hspace=0.01, wspace=0.04)
     pictures = [("original", original), *distorted.items()]
     for column, (title, picture) in enumerate(pictures):
         axes = figure.add_subplot(grid[0, column])
@@ -61,7 +53,9 @@ def draw(original: np.ndarray, distorted: dict, values: np.ndarray, names: list[
     for row, index in enumerate(order):
         for column in range(6):
             text = f"{values[index, column]:.2f}"
-            axes.text(column, row, text, ha="center", va="center", fontsize=8)
+            extreme = ranks[index, column] in (1, 6)
+            colour = "white" if extreme else "black"
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     axes.axvline(MINDED_LESS - 0.5, color="black", linewidth=1.5)
     axes.set_yticks(range(len(names)), [names[index] for index in order], fontsize=8)
     axes.set_xticks([])
@@ -73,5 +67,5 @@ def draw(original: np.ndarray, distorted: dict, values: np.ndarray, names: list[
 
 
 if __name__ == "__main__":
-    draw(*relative_values(sys.argv[1:] or list(pj.names())))
+    draw(*relative_values())
     print(OUT)
