@@ -36,9 +36,10 @@ class L2Pool(NamedTuple):
 
     def apply(self, params: LayerParams, x: Array, precision: jax.lax.Precision) -> Array:
         """[n, h, w, c] -> [n, ceil(h / 2), ceil(w / 2), c]."""
-        padded = jnp.pad(jnp.square(x), ((0, 0), (1, 1), (1, 1), (0, 0)))
+        squares = jnp.square(at_least_float32(x))  # They would leave the range of float16.
+        padded = jnp.pad(squares, ((0, 0), (1, 1), (1, 1), (0, 0)))
         blurred = filter_separable(padded, np.array([0.25, 0.5, 0.25]), stride=2)
-        return jnp.sqrt(blurred + 1e-12)
+        return jnp.sqrt(blurred + 1e-12).astype(x.dtype)
 
     def field(self, inputs: ReceptiveField) -> ReceptiveField:
         """The receptive field, given that of the layer before."""

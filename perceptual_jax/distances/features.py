@@ -70,7 +70,8 @@ def imagenet_normalised(images: Array) -> Array:
 
 def unit_normalised(features: Array) -> Array:
     """Scales each position's channel vector to norm 1; zero vectors stay zero."""
-    return features / (safe_norm(features) + 1e-10)
+    wide = at_least_float32(features)  # Squares of features would leave the range of float16.
+    return (wide / (safe_norm(wide) + 1e-10)).astype(features.dtype)
 
 
 def pretrained(weight_set: str) -> Callable[[Key], Params]:
