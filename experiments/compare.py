@@ -10,7 +10,9 @@ import csv
 import dataclasses
 import io
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,9 +26,10 @@ from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, file_name, start
 from perceptual_jax._files import write_whole
 from perceptual_jax._typing import Array, ImageLike, Params
+from perceptual_jax.backbones import BACKBONES
 from perceptual_jax.errors import InputError
 
-__all__ = ["PRESETS", "Config", "all_params", "heat", "run", "scorer"]
+__all__ = ["PRESETS", "Config", "heat", "run", "scorer"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,24 +65,36 @@ PRESETS = {"default": Config(a="", b="")}
 _PICTURED = 20
 
 
-def scorer(distances: Sequence[pj.Distance]) -> Callable[..., dict[str, Array]]:
-    """All distances in one compiled function, so that those on one network share its pass.
+def scorer(
+    distances: Sequence[pj.Distance], seed: int
+) -> Callable[[ImageLike, ImageLike], dict[str, Array]]:
+    """Distances on one network as one program, which share its pass; the others one by one.
+
+    One program of all would hold what all work with at once: 16 GiB for the whole catalogue at
+    768 x 512 pixels.
 
     Returns:
-      `score(params, x, y) -> {name: [n]}`, with the params of all.
+      `score(x, y) -> {name: [n]}`.
     """
+    params: dict[str, Any] = {}
+    groups: dict[frozenset[str], list[pj.Distance]] = {}
+    for distance in distances:
+        own = distance.init(jax.random.key(seed))
+        params |= own
+        networks = frozenset(own.keys() & BACKBONES.keys())
+        groups.setdefault(networks or frozenset([distance.name]), []).append(distance)
 
-    @jax.jit
-    def score(params: Params, x: ImageLike, y: ImageLike) -> dict[str, Array]:
-        return {distance.name: distance(params, x, y) for distance in distances}
+    @partial(jax.jit, static_argnums=0)
+    def values(group: frozenset[str], params: Params, x: ImageLike, y: ImageLike) -> Any:
+        return {distance.name: distance(params, x, y) for distance in groups[group]}
+
+    def score(x: ImageLike, y: ImageLike) -> dict[str, Array]:
+        found: dict[str, Array] = {}
+        for group in groups:
+            found |= values(group, params, x, y)
+        return found
 
     return score
-
-
-def all_params(distances: Sequence[pj.Distance], seed: int) -> Params:
-    """The params of several distances in one dict."""
-    key = jax.random.key(seed)
-    return {k: v for distance in distances for k, v in distance.init(key).items()}
 
 
 def run(config: Config) -> dict[str, dict[str, float]]:
@@ -114,10 +129,10 @@ def _compare(
     folder: RunFolder,
 ) -> tuple[dict[str, dict[str, float]], Report]:
     """Scores every pair; draws its maps if asked to."""
-    params = all_params(distances, config.seed)
-    score = scorer(distances)
+    score = scorer(distances, config.seed)
     with_maps = [d for d in distances if d.compare_maps is not None] if config.map else []
-    draw = jax.jit(lambda params, x, y: {d.name: d.map(params, x, y)[0] for d in with_maps})
+    params = {d.name: d.init(jax.random.key(config.seed)) for d in with_maps}
+    draw = {d.name: jax.jit(d.map) for d in with_maps}
     results: dict[str, dict[str, float]] = {}
     report = _report(config, distances)
     with progress("compare", len(pairs), unit="pairs") as advance:
@@ -128,13 +143,12 @@ def _compare(
                     f"{path_x} is {_size(x)} and {path_y} is {_size(y)}: "
                     "resize one of them, or give --size"
                 )
-            values = score(params, x[None], y[None])
+            values = score(x[None], y[None])
             results[name] = {d.name: float(values[d.name][0]) for d in distances}
             folder.log(pair=name, **results[name])
             pictures = [(x, path_x.name), (y, path_y.name)]
-            drawn = draw(params, x[None], y[None])
-            for distance in (d.name for d in with_maps):
-                picture = heat(np.asarray(drawn[distance]))
+            for distance, where in draw.items():
+                picture = heat(np.asarray(where(params[distance], x[None], y[None])[0]))
                 folder.write_image(f"{file_name(name)}-{file_name(distance)}.png", picture)
                 pictures.append((picture, f"{distance} · {results[name][distance]:.4g}"))
             if len(results) <= _PICTURED:

@@ -24,7 +24,7 @@ from experiments.common.loop import Interrupted
 from experiments.common.progress import console
 from experiments.common.report import Report
 from experiments.common.run_folder import resumed, start
-from experiments.compare import all_params, scorer
+from experiments.compare import scorer
 
 __all__ = ["DISTORTIONS", "PRESETS", "Config", "equally_far", "run"]
 
@@ -197,10 +197,9 @@ def compare_distortions(
         name: equally_far(original, distort, _ROOT_MEAN_SQUARE)
         for name, distort in DISTORTIONS.items()
     }
-    score = scorer(distances)
-    params = all_params(distances, seed=0)
+    score = scorer(distances, seed=0)
     values = {
-        name: {d: float(v[0]) for d, v in score(params, original[None], image[None]).items()}
+        name: {d: float(v[0]) for d, v in score(original[None], image[None]).items()}
         for name, image in distorted.items()
     }
     return original, distorted, values
