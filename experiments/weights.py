@@ -12,6 +12,8 @@ perceptual-jax weights export vgg16 --out vgg16-torchvision.safetensors
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -75,7 +77,7 @@ class Get:
 
     def run(self) -> None:
         """Gets each; all are tried before any problem is reported."""
-        names = self.names or tuple(name for name in weights.names() if _in_a_package(name))
+        names = self.names or _carried() or _PRETRAINED
         if self.from_ is not None and len(names) != 1:
             raise WeightsError("--from is a file of one weight set: name it")
         if self.from_ is not None and not self.from_.is_file():
@@ -203,9 +205,20 @@ def _is_published(name: str) -> bool:
         return False
 
 
-def _in_a_package(name: str) -> bool:
-    entry = weights.entry(name)
-    return entry.package is not None and not entry.shipped
+_PRETRAINED = ("vgg16", "alexnet")
+"""What the extra `pretrained` installs: where no package is, the error says how."""
+
+
+def _carried() -> tuple[str, ...]:
+    """The sets that installed packages carry, but for those that ship."""
+    installed = {each.metadata["Name"] for each in importlib.metadata.distributions()}
+    installed = {re.sub(r"[-_.]+", "-", name).lower() for name in installed if name}
+    entries = map(weights.entry, weights.names())
+    return tuple(
+        entry.name
+        for entry in entries
+        if entry.package is not None and entry.package.name in installed and not entry.shipped
+    )
 
 
 def _sources(entry: weights.WeightSet) -> str:
