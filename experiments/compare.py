@@ -67,14 +67,14 @@ _PICTURED = 20
 
 def scorer(
     distances: Sequence[pj.Distance], seed: int
-) -> Callable[[ImageLike, ImageLike], dict[str, Array]]:
+) -> tuple[Params, Callable[[ImageLike, ImageLike], dict[str, Array]]]:
     """Distances on one network as one program, which share its pass; the others one by one.
 
     One program of all would hold what all work with at once: 16 GiB for the whole catalogue at
     768 x 512 pixels.
 
     Returns:
-      `score(x, y) -> {name: [n]}`.
+      The params of all, and `score(x, y) -> {name: [n]}`.
     """
     params: dict[str, Any] = {}
     groups: dict[frozenset[str], list[pj.Distance]] = {}
@@ -94,7 +94,7 @@ def scorer(
             found |= values(group, params, x, y)
         return found
 
-    return score
+    return params, score
 
 
 def run(config: Config) -> dict[str, dict[str, float]]:
@@ -129,9 +129,8 @@ def _compare(
     folder: RunFolder,
 ) -> tuple[dict[str, dict[str, float]], Report]:
     """Scores every pair; draws its maps if asked to."""
-    score = scorer(distances, config.seed)
+    params, score = scorer(distances, config.seed)
     with_maps = [d for d in distances if d.compare_maps is not None] if config.map else []
-    params = {d.name: d.init(jax.random.key(config.seed)) for d in with_maps}
     draw = {d.name: jax.jit(d.map) for d in with_maps}
     results: dict[str, dict[str, float]] = {}
     report = _report(config, distances)
@@ -148,7 +147,7 @@ def _compare(
             folder.log(pair=name, **results[name])
             pictures = [(x, path_x.name), (y, path_y.name)]
             for distance, where in draw.items():
-                picture = heat(np.asarray(where(params[distance], x[None], y[None])[0]))
+                picture = heat(np.asarray(where(params, x[None], y[None])[0]))
                 folder.write_image(f"{file_name(name)}-{file_name(distance)}.png", picture)
                 pictures.append((picture, f"{distance} · {results[name][distance]:.4g}"))
             if len(results) <= _PICTURED:

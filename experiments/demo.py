@@ -197,7 +197,7 @@ def compare_distortions(
         name: equally_far(original, distort, _ROOT_MEAN_SQUARE)
         for name, distort in DISTORTIONS.items()
     }
-    score = scorer(distances, seed=0)
+    _, score = scorer(distances, seed=0)
     values = {
         name: {d: float(v[0]) for d, v in score(original[None], image[None]).items()}
         for name, image in distorted.items()
