@@ -11,7 +11,18 @@ import pytest
 
 # Shapes in the annotations of the library's inner functions hold, or the call fails. Modules that
 # users call directly answer for their arguments themselves.
-_INNER = ("convolution", "copies", "filters", "pooling", "pyramids", "safe", "windows")
+_INNER = (
+    "convolution",
+    "copies",
+    "cosine",
+    "filters",
+    "pooling",
+    "pyramids",
+    "random_features",
+    "safe",
+    "sorting",
+    "windows",
+)
 _CHECKED = ["perceptual_jax.backbones", *(f"perceptual_jax.ops.{module}" for module in _INNER)]
 jaxtyping.install_import_hook(_CHECKED, "beartype.beartype")
 

@@ -21,7 +21,7 @@ from perceptual_jax.distance import (
 from perceptual_jax.errors import choice, finite_number
 from perceptual_jax.ops.contextual import contextual_loss, shrunk
 from perceptual_jax.ops.safe import safe_abs, safe_norm
-from perceptual_jax.ops.sorting import sliced_difference
+from perceptual_jax.ops.sorting import sliced_difference, sort_last
 from perceptual_jax.ops.value_range import SIGNED, as_precision, at_least_float32, mapper, rounded
 
 __all__ = [
@@ -121,7 +121,7 @@ def _sorted_projections(features: Array, directions: Array) -> Array:
         directions.astype(points.dtype),
         precision=jax.lax.Precision.HIGHEST,
     )
-    return jnp.sort(projected, axis=-1)
+    return sort_last(projected)
 
 
 def _gram(scale: Callable[[int, int], float]) -> Callable[[Array], Array]:

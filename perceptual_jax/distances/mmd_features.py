@@ -20,10 +20,9 @@ from perceptual_jax.distance import (
 from perceptual_jax.distances.patches import CENTERS, patch_rbf
 from perceptual_jax.distances.pixel import l2
 from perceptual_jax.errors import InputError, choice, positive_integer, positive_number
-from perceptual_jax.ops.convolution import conv2d
 from perceptual_jax.ops.filters import pad_reflect
+from perceptual_jax.ops.random_features import cosine_means
 from perceptual_jax.ops.value_range import SIGNED, as_precision, mapper
-from perceptual_jax.ops.windows import window_means
 
 __all__ = ["centered_filters", "mmd_plus_plus", "mmd_plus_plus_plus", "mmd_rff"]
 
@@ -111,11 +110,8 @@ def mmd_rff(
         draws = params[name]
         images = prepare(images)
         padded = pad_reflect(images, margin) if margin else images
-        features = jnp.cos(conv2d(padded, draws["w"], draws["b"], precision=precision))
-        if window is None:
-            return {"means": features.mean(axis=(1, 2), keepdims=True)}
-        means = window_means(features, window, stride) if window > 1 else features
-        return {"means": means, "size": size_of(images)}
+        means = cosine_means(padded, draws["w"], draws["b"], window, stride, precision)
+        return {"means": means} if window is None else {"means": means, "size": size_of(images)}
 
     def maps(params: Params, ex: Embedding, ey: Embedding) -> Terms:
         del params

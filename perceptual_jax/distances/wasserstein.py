@@ -24,7 +24,7 @@ from perceptual_jax.distances.patches import CENTERS, patch_rbf
 from perceptual_jax.distances.pixel import l2
 from perceptual_jax.errors import InputError, choice, positive_integer, positive_number
 from perceptual_jax.ops.convolution import conv2d
-from perceptual_jax.ops.sorting import sliced_difference
+from perceptual_jax.ops.sorting import sliced_difference, sort_last
 from perceptual_jax.ops.value_range import SIGNED, as_precision, at_least_float32, mapper
 
 __all__ = ["PROJECTIONS", "lap_swd", "swd", "swd_plus_plus", "windowed_swd"]
@@ -104,7 +104,7 @@ def swd(
         points = at_least_float32(projected).reshape(n, height * width, directions)
         # Sorted along the last axis, which lies together in memory.
         points = points.swapaxes(1, 2)
-        return jnp.sort(points, axis=-1)
+        return sort_last(points)
 
     def terms(params: Params, ex: Array, ey: Array) -> Terms:
         del params
