@@ -28,7 +28,7 @@ from perceptual_jax.errors import InputError, choice, positive_integer, positive
 from perceptual_jax.ops.filters import pad_reflect
 from perceptual_jax.ops.kernel_means import KERNELS, kernel_mean
 from perceptual_jax.ops.value_range import SIGNED, at_least_float32, mapper
-from perceptual_jax.ops.windows import extract_patches, extract_windows
+from perceptual_jax.ops.windows import extract_windows, mean_patch
 
 __all__ = ["MULTISCALE_SIGMAS", "mmd", "mmd_linear", "mmd_multiscale"]
 
@@ -234,11 +234,7 @@ def _of_means(
     def embed(params: Params, images: ImageLike) -> Embedding:
         del params
         images = at_least_float32(prepare(images))
-
-        def mean_patch(window: Array) -> Array:
-            return extract_patches(window[None], size, stride).mean(axis=(0, 1, 2))
-
-        means = _each(mean_patch, windows(images))
+        means = jax.vmap(lambda cut: mean_patch(cut, size, stride))(windows(images))
         return {"means": means, "size": size_of(images)}
 
     def terms(params: Params, ex: Embedding, ey: Embedding) -> Terms:

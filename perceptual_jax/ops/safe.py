@@ -13,9 +13,16 @@ from perceptual_jax._typing import Array
 __all__ = ["positive_part", "safe_abs", "safe_norm", "safe_sqrt"]
 
 
+@jax.custom_jvp
 def safe_abs(x: Array) -> Array:
     """|x|, with gradient 0 at 0 (`jnp.abs` has 1 there, and pushes pixels that already agree)."""
-    return x * jax.lax.stop_gradient(jnp.sign(x))
+    return jnp.abs(x)
+
+
+@safe_abs.defjvp
+def _safe_abs_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (tangent,) = primals, tangents
+    return safe_abs(x), jnp.sign(x) * tangent
 
 
 def positive_part(x: Array) -> Array:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial, reduce
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from perceptual_jax._typing import Array, Float
 from perceptual_jax.ops.filters import filter_separable
 
-__all__ = ["extract_patches", "extract_windows", "window_counts", "window_means", "window_sums"]
+__all__ = [
+    "extract_patches",
+    "extract_windows",
+    "mean_patch",
+    "window_counts",
+    "window_means",
+    "window_sums",
+]
 
 
 def window_counts(height: int, width: int, size: int, stride: int) -> tuple[int, int]:
@@ -27,17 +38,48 @@ def extract_windows(images: Array, size: int, stride: int) -> Array:
 
 
 def window_sums(images: Float[Array, "n h w c"], size: int, stride: int = 1) -> Array:
-    """The sum over every size x size window, per channel: [n, (h-size)//stride+1, ..., c]."""
-    return filter_separable(images, np.ones(size), stride)
+    """The sum over every size x size window, per channel: [n, (h-size)//stride+1, ..., c].
+
+    Windows that overlap by whole blocks are sums of blocks: 32/16 windows of 256 x 256 x 64 take
+    0.8 ms on two CPU cores so, 7.8 ms as products with band matrices; a gradient of an
+    overlapping `reduce_window` takes ten times as long again.
+    """
+    side = math.gcd(size, stride)
+    sums = _block_sums(images, side) if side > 1 else images
+    return sums if side == size else filter_separable(sums, np.ones(size // side), stride // side)
 
 
 def window_means(images: Float[Array, "n h w c"], size: int, stride: int = 1) -> Array:
-    """The mean over every size x size window, per channel: [n, (h-size)//stride+1, ..., c].
+    """The mean over every size x size window, per channel: [n, (h-size)//stride+1, ..., c]."""
+    return window_sums(images, size, stride) / size**2
 
-    As products with band matrices: a gradient of an overlapping `reduce_window` takes ten times
-    as long on CPU.
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _block_sums(images: Array, side: int) -> Array:
+    """The sum over every side x side block: [n, h//side, w//side, c].
+
+    Added one slice after the other, a fused loop that computes what it adds: 75 ms for the means
+    of 1,024 random features at 256 px, where a reduction takes 122. Its derivative is one of a
+    reduction, whose transpose is a broadcast.
     """
-    return filter_separable(images, np.full(size, 1 / size), stride)
+    blocks = _blocks(images, side)
+    rows = reduce(jnp.add, (blocks[:, :, row] for row in range(side)))
+    return reduce(jnp.add, (rows[:, :, :, column] for column in range(side)))
+
+
+@_block_sums.defjvp
+def _block_sums_jvp(
+    side: int, primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    return _block_sums(*primals, side), _blocks(*tangents, side).sum(axis=(2, 4))
+
+
+def _blocks(images: Array, side: int) -> Array:
+    """Whole blocks: [n, h//side, side, w//side, side, c]."""
+    n, height, width, channels = images.shape
+    down, across = height // side, width // side
+    whole = images[:, : down * side, : across * side]
+    return whole.reshape(n, down, side, across, side, channels)
 
 
 def extract_patches(images: Float[Array, "n h w c"], size: int, stride: int = 1) -> Array:
@@ -56,3 +98,25 @@ def extract_patches(images: Float[Array, "n h w c"], size: int, stride: int = 1)
         for column in range(size)
     ]
     return jnp.concatenate(parts, axis=-1)
+
+
+def mean_patch(images: Float[Array, "n h w c"], size: int, stride: int = 1) -> Array:
+    """The mean of an image's patches, as vectors in the order of `extract_patches`: [n, s*s*c]."""
+    n, height, width, channels = images.shape
+    down, across = window_counts(height, width, size, stride)
+    mean = jnp.einsum(
+        "ph,qw,nhwc->npqc",
+        jnp.asarray(_mean_places(height, down, size, stride), images.dtype),
+        jnp.asarray(_mean_places(width, across, size, stride), images.dtype),
+        images,
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    return mean.reshape(n, size * size * channels)
+
+
+def _mean_places(length: int, count: int, size: int, stride: int) -> np.ndarray:
+    """Row r means what stands r places after the starts of all `count` windows of a line."""
+    places = np.zeros((size, length))
+    for offset in range(size):
+        places[offset, offset + stride * np.arange(count)] = 1 / count
+    return places

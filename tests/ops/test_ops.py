@@ -19,7 +19,14 @@ from perceptual_jax.ops.filters import (
 from perceptual_jax.ops.pooling import max_pool
 from perceptual_jax.ops.pyramids import gaussian_pyramid, laplacian_pyramid
 from perceptual_jax.ops.safe import safe_abs, safe_norm, safe_sqrt
-from perceptual_jax.ops.windows import extract_windows
+from perceptual_jax.ops.windows import (
+    extract_patches,
+    extract_windows,
+    mean_patch,
+    window_counts,
+    window_means,
+    window_sums,
+)
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -186,6 +193,26 @@ def test_windows_are_slices():
     assert windows.shape == (2, len(corners), 4, 4, 3)
     for k, (top, left) in enumerate(corners):
         np.testing.assert_array_equal(windows[:, k], images[:, top : top + 4, left : left + 4])
+
+
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (4, 2), (6, 4), (4, 4), (8, 2), (2, 3)])
+def test_window_sums_and_mean_patches_are_those_of_slices(size, stride):
+    """Values and gradients, where blocks do and do not divide the windows and the image."""
+    images = draw(0, 2, 11, 17, 3)
+
+    def slow(images):
+        windows = extract_windows(images, size, stride)
+        places = (2, *window_counts(11, 17, size, stride), 3)
+        return windows.sum(axis=(2, 3)).reshape(places)
+
+    fast = value_and_gradients(lambda i: window_sums(i, size, stride), images)
+    assert_all_close(fast, value_and_gradients(slow, images))
+    means = jax.jvp(lambda i: window_means(i, size, stride), (images,), (images,))
+    assert_all_close(means, 2 * [slow(images) / size**2])
+    patches = value_and_gradients(
+        lambda i: extract_patches(i, size, stride).mean(axis=(1, 2)), images
+    )
+    assert_all_close(value_and_gradients(lambda i: mean_patch(i, size, stride), images), patches)
 
 
 # --- Kinks ---------------------------------------------------------------------------------
