@@ -7,7 +7,6 @@ python -m docs.tables precision             # errors of float32, bfloat16 and fl
 
 from __future__ import annotations
 
-import io
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -15,17 +14,17 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from PIL import Image
-from scipy import ndimage
 
 import perceptual_jax as pj
 from experiments.catalogue import cost
 from experiments.common.data import embedded_picture
+from experiments.common.distortions import blur, jpeg, noise
 from perceptual_jax.weights import WeightsError
 
 PAGE = Path(__file__).parent / "distances.md"
 PICTURES = ("astronaut", "chelsea", "coffee")
 SIDE = 176
+DAMAGE = ((noise, 0.05), (blur, 0.075), (jpeg, 0.7))
 DTYPES = ("float32", "bfloat16", "float16")
 LIGHTER = {"mmd-multiscale": "mmd-multiscale(stride=4)"}
 """What stands for a distance that would take minutes: its time is quadratic in the pixels."""
@@ -50,23 +49,14 @@ def costs() -> Iterator[str]:
         yield f"| `{distance.name}` | {milliseconds:.1f} | {mebibytes:.1f} |"
 
 
-def damaged(image: np.ndarray) -> Iterator[np.ndarray]:
-    """Noise, blur and JPEG of an image [h, w, c] in [0, 1]."""
-    yield image + np.random.default_rng(0).normal(0, 0.05, image.shape)
-    yield ndimage.gaussian_filter(image, (1.5, 1.5, 0))
-    buffer = io.BytesIO()
-    Image.fromarray(pj.images.to_uint8(image)).save(buffer, "JPEG", quality=30)
-    yield np.asarray(Image.open(buffer)) / 255
-
-
 def pairs() -> tuple[np.ndarray, np.ndarray]:
     """Nine pictures [9, h, w, 3] in [0, 1], and what became of them."""
     originals, others = [], []
     for name in PICTURES:
         image = pj.images.resize(embedded_picture(name), SIDE) / 255
-        for other in damaged(image):
+        for distort, strength in DAMAGE:
             originals.append(image)
-            others.append(np.clip(other, 0, 1))
+            others.append(np.clip(distort(image, strength), 0, 1))
     return np.stack(originals), np.stack(others)
 
 

@@ -36,22 +36,20 @@ class Config:
 PRESETS = {"default": Config()}
 
 
-def cost(distance: pj.Distance, *, size: int = 256, repeats: int = 5) -> tuple[float, float]:
+def cost(distance: pj.Distance, *, size: int = 256, seconds: float = 2) -> tuple[float, float]:
     """Median milliseconds of a compiled call on one pair, and the MiB it works in.
 
-    What takes seconds is not repeated.
+    It is called again and again for that many seconds, at most a hundred times.
     """
     params = distance.init(jax.random.key(0))
     x, y = np.random.default_rng(0).random((2, 1, size, size, 3), dtype=np.float32)
     compiled = jax.jit(distance.__call__).lower(params, x, y).compile()
     compiled(params, x, y).block_until_ready()
-    times = []
-    for _ in range(repeats):
+    times: list[float] = []
+    while sum(times) < seconds and len(times) < 100:
         begun = time.perf_counter()
         compiled(params, x, y).block_until_ready()
         times.append(time.perf_counter() - begun)
-        if sum(times) > 2:
-            break
     memory = compiled.memory_analysis()
     mebibytes = memory.temp_size_in_bytes / 2**20 if memory is not None else float("nan")
     return 1e3 * float(np.median(times)), mebibytes

@@ -9,24 +9,21 @@ cannot tell apart.
 from __future__ import annotations
 
 import dataclasses
-import io
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from scipy import ndimage
 
 import perceptual_jax as pj
 from experiments import image_mean
 from experiments.common.data import embedded_picture
+from experiments.common.distortions import DISTORTIONS, equally_far
 from experiments.common.loop import Interrupted
 from experiments.common.progress import console
 from experiments.common.report import Report
 from experiments.common.run_folder import resumed, start
 from experiments.compare import scorer
 
-__all__ = ["DISTORTIONS", "PRESETS", "Config", "equally_far", "run"]
+__all__ = ["PRESETS", "Config", "compare_distortions", "run"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,58 +49,6 @@ PRESETS = {"default": Config()}
 _PICTURE, _PICTURE_SIZE = "coffee", 256
 _ROOT_MEAN_SQUARE = 0.055
 """How far every distorted picture is from the original, on the [0, 1] scale."""
-
-
-# --- Distortions ---------------------------------------------------------------------------
-
-
-def _jpeg(image: np.ndarray, strength: float) -> np.ndarray:
-    buffer = io.BytesIO()
-    quality = int(np.clip(round(95 * (1 - strength)), 1, 95))
-    Image.fromarray(pj.images.to_uint8(image)).save(buffer, "JPEG", quality=quality)
-    return np.asarray(Image.open(buffer), np.float32) / 255
-
-
-def _noise(image: np.ndarray, strength: float) -> np.ndarray:
-    return image + strength * np.random.default_rng(0).normal(size=image.shape)
-
-
-def _blur(image: np.ndarray, strength: float) -> np.ndarray:
-    return ndimage.gaussian_filter(image, (20 * strength, 20 * strength, 0), mode="nearest")
-
-
-def _shift(image: np.ndarray, strength: float) -> np.ndarray:
-    return ndimage.shift(image, (0, 40 * strength, 0), order=1, mode="nearest")
-
-
-DISTORTIONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
-    "brighter": lambda image, strength: image + strength,
-    "less contrast": lambda image, strength: image.mean() + (1 - strength) * (image - image.mean()),
-    "moved": _shift,
-    "noise": _noise,
-    "blur": _blur,
-    "jpeg": _jpeg,
-}
-"""`{name: (image [h, w, 3] in [0, 1], strength in [0, 1]) -> image}`, stronger is further away."""
-
-
-def equally_far(
-    image: np.ndarray, distort: Callable[[np.ndarray, float], np.ndarray], distance: float
-) -> np.ndarray:
-    """The distortion at the strength whose root mean square difference is nearest to `distance`.
-
-    Found by bisection; values are clipped to [0, 1] as a file would.
-    """
-    low, high = 0.0, 1.0
-    best, least = image, np.inf
-    for _ in range(25):
-        middle = (low + high) / 2
-        candidate = np.clip(distort(image, middle), 0, 1).astype(np.float32)
-        off = float(np.sqrt(np.mean(np.square(candidate - image)))) - distance
-        if abs(off) < least:
-            best, least = candidate, abs(off)
-        low, high = (low, middle) if off > 0 else (middle, high)
-    return best
 
 
 # --- The run -------------------------------------------------------------------------------
