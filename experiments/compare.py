@@ -64,6 +64,9 @@ PRESETS = {"default": Config(a="", b="")}
 
 _PICTURED = 20
 
+_Pictures = dict[str, list[tuple[np.ndarray, str]]]
+"""`{pair: [(image, caption), ...]}`."""
+
 
 def scorer(
     distances: Sequence[pj.Distance], seed: int
@@ -115,8 +118,8 @@ def run(config: Config) -> dict[str, dict[str, float]]:
             raise InputError(f"cannot write {wanted}: there is no folder {Path(wanted).parent}")
     folder = start("compare", config, distances=distances)
     with folder.discarded_on_error():
-        results, report = _compare(config, distances, pairs, folder)
-        table = _write(config, folder, report, results)
+        results, pictures = _compare(config, distances, pairs, folder)
+        table = _write(config, folder, results, pictures)
     console.print(table)
     console.print(f"report: {folder.path / 'report.html'}")
     return results
@@ -127,13 +130,13 @@ def _compare(
     distances: Sequence[pj.Distance],
     pairs: Mapping[str, tuple[Path, Path]],
     folder: RunFolder,
-) -> tuple[dict[str, dict[str, float]], Report]:
+) -> tuple[dict[str, dict[str, float]], _Pictures]:
     """Scores every pair; draws its maps if asked to."""
     params, score = scorer(distances, config.seed)
     with_maps = [d for d in distances if d.compare_maps is not None] if config.map else []
     draw = {d.name: jax.jit(d.map) for d in with_maps}
     results: dict[str, dict[str, float]] = {}
-    report = _report(config, distances)
+    shown: _Pictures = {}
     with progress("compare", len(pairs), unit="pairs") as advance:
         for name, (path_x, path_y) in pairs.items():
             x, y = _read(config, path_x), _read(config, path_y)
@@ -151,16 +154,19 @@ def _compare(
                 folder.write_image(f"{file_name(name)}-{file_name(distance)}.png", picture)
                 pictures.append((picture, f"{distance} · {results[name][distance]:.4g}"))
             if len(results) <= _PICTURED:
-                report.pictures({name: pictures})
+                shown[name] = pictures
             advance()
-    return results, report
+    return results, shown
 
 
 def heat(values: np.ndarray) -> np.ndarray:
-    """A map [h, w] as a picture: black is no difference, bright the most there is in it."""
+    """A map [h, w] as a picture: black is no difference, bright the most there is in it.
+
+    The half percent above a map's other values does not count, or one pixel would darken the rest.
+    """
     from matplotlib import colormaps
 
-    scale = float(values.max())
+    scale = float(np.quantile(values, 0.995)) or float(values.max())
     unit = np.clip(values / scale, 0, 1) if scale > 0 else np.zeros_like(values)
     return pj.images.to_uint8(colormaps["inferno"](unit)[..., :3])
 
@@ -201,17 +207,11 @@ def _size(image: np.ndarray) -> str:
     return f"{image.shape[1]}x{image.shape[0]}"
 
 
-def _report(config: Config, distances: Sequence[pj.Distance]) -> Report:
-    maps = " Maps are scaled to their own maximum." if config.map else ""
-    return Report(
-        "Comparison",
-        f"{config.a} against {config.b} under {', '.join(d.name for d in distances)}; "
-        f"smaller is closer.{maps}",
-    )
-
-
 def _write(
-    config: Config, folder: RunFolder, report: Report, results: dict[str, dict[str, float]]
+    config: Config,
+    folder: RunFolder,
+    results: dict[str, dict[str, float]],
+    pictures: _Pictures,
 ) -> Table:
     """The files; returns the table for the terminal."""
     names = list(next(iter(results.values())))
@@ -232,9 +232,13 @@ def _write(
     table = Table("pair", *names, box=None)
     for row in shown:
         table.add_row(*row)
-    if len(results) > _PICTURED:
-        report.text(f"The first {_PICTURED} of {len(results)} pairs are pictured.")
-    report.heading("Values")
+    report = Report("Comparison", f"{config.a} against {config.b}; smaller is closer.")
     report.table(["pair", *names], shown)
+    report.heading("Pictures")
+    if len(results) > len(pictures):
+        report.text(f"The first {len(pictures)} of {len(results)} pairs.")
+    if config.map:
+        report.text("Every map has its own scale: black is no difference, yellow the most.")
+    report.pictures(pictures)
     report.write(folder.path / "report.html")
     return table

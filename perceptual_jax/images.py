@@ -8,6 +8,7 @@ without guessing is refused with a message that says what to do.
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -136,7 +137,7 @@ def _as_rgb(
 
 
 def find(folder: str | Path) -> list[Path]:
-    """The image files directly in a folder, sorted by name; hidden files are passed over.
+    """The image files directly in a folder, by name, 2 before 10; hidden files are passed over.
 
     Raises:
       InputError: if it is not a folder or holds no images.
@@ -144,14 +145,20 @@ def find(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
-    files = sorted(
+    files = [
         path
         for path in folder.iterdir()
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    ]
     if not files:
         raise InputError(f"{folder} holds no images ({', '.join(SUFFIXES)})")
-    return files
+    return sorted(files, key=lambda path: (_natural(path.name), path.name))
+
+
+def _natural(name: str) -> list[str | int]:
+    """Text and numbers in turns, so that 2 comes before 10."""
+    parts = re.split("([0-9]+)", name)
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)]
 
 
 def write(path: str | Path, image: ImageLike, *, value_range: ValueRange = (0.0, 1.0)) -> None:

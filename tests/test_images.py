@@ -241,6 +241,13 @@ def test_find_is_sorted_and_passes_over_the_rest(tmp_path):
     assert [path.name for path in images.find(tmp_path)] == ["a.jpg", "b.PNG"]
 
 
+def test_find_counts(tmp_path):
+    names = ["2.png", "10.png", "a2b3.png", "a2b10.png", "a10b1.png", "b.png"]
+    for name in sorted(names):
+        (tmp_path / name).touch()
+    assert [path.name for path in images.find(tmp_path)] == names
+
+
 def test_find_says_what_is_missing(tmp_path):
     with pytest.raises(InputError, match="holds no images"):
         images.find(tmp_path)

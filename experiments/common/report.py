@@ -27,7 +27,8 @@ h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { font-size: 1.2rem; margin: 2rem 
 p { max-width: 48rem; } .scroll { overflow-x: auto; }
 table { border-collapse: collapse; } th, td { padding: .3rem .6rem; text-align: right; }
 th:first-child, td:first-child { text-align: left; } tbody tr { border-top: 1px solid var(--line); }
-.pictures { display: grid; gap: .5rem .4rem; align-items: start; min-width: min-content; }
+th:first-child, td:first-child { position: sticky; left: 0; background: Canvas; }
+.pictures { display: grid; gap: .5rem .4rem; place-content: start; min-width: min-content; }
 figure { margin: 0; } figcaption { font-size: .8rem; color: var(--soft); line-height: 1.25; }
 .pictures img { display: block; width: 100%; min-width: 6.5rem; }
 img.wide { max-width: 100%; height: auto; background: white; }
@@ -67,7 +68,7 @@ class Report:
                 for image, caption in row
             ]
             cells += ["<div></div>"] * (columns - len(row))
-        tracks = f"minmax(4rem, auto) repeat({columns}, minmax(6.5rem, 14rem))"
+        tracks = f"fit-content(12rem) repeat({columns}, minmax(6.5rem, 14rem))"
         self._parts.append(
             f'<div class="scroll"><div class="pictures" style="grid-template-columns: {tracks}">'
             f"{''.join(cells)}</div></div>"

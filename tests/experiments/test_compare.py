@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import perceptual_jax as pj
+from experiments import compare
 
 GOLDENS = np.load(Path(__file__).parent.parent / "goldens" / "pairs64.npz")
 
@@ -102,3 +103,18 @@ def test_transparent_images_need_a_background(cli, tmp_path):
     arguments = ("compare", "clear.png", "clear.png", "--distances", "l2")
     assert "transparent" in cli(*arguments).err
     assert cli(*arguments, "--background", "255", "255", "255").code == 0
+
+
+def test_one_pixel_does_not_darken_a_map():
+    even, bright = np.full((40, 40), 0.5), np.zeros((40, 40))
+    even[3, 3], bright[3, 3] = 1000, 1
+    assert compare.heat(even)[20, 20].max() > 200
+    assert compare.heat(bright)[3, 3].max() > 200
+    np.testing.assert_array_equal(compare.heat(np.zeros((4, 4))), compare.heat(bright)[:4, 4:8])
+
+
+def test_values_stand_before_pictures(golden_folders, tmp_path):
+    a, b = map(str, golden_folders)
+    compare.run(compare.Config(a, b, distances=("l2",), out=str(tmp_path), name="page"))
+    page = (tmp_path / "compare" / "page" / "report.html").read_text()
+    assert page.index("<table>") < page.index("<img")
