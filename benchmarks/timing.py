@@ -4,70 +4,115 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
+import resource
 import statistics
 import time
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
-__all__ = ["Times", "in_turns"]
+__all__ = ["Row", "Taken", "Work", "in_turns"]
 
 
-class Times(NamedTuple):
-    """Seconds of one way: median, and the quartiles around it."""
+class Work(NamedTuple):
+    """One way to do a row's work, prepared.
+
+    Attributes:
+      call: does it once and returns when it is done.
+      operations: how many floating point operations that takes, where it is known.
+    """
+
+    call: Callable[[], object]
+    operations: float | None = None
+
+
+class Row(NamedTuple):
+    """One line of the table.
+
+    Attributes:
+      ways: `{name: build}`, ours first; `build()` returns the `Work`, or None where the way's
+        package is not installed.
+      budget: the largest ratio, our time to the fastest peer's, that we allow ourselves.
+    """
+
+    ways: Mapping[str, Callable[[], Work | None]]
+    budget: float
+
+
+class Taken(NamedTuple):
+    """What one way took.
+
+    Attributes:
+      median: seconds.
+      low: the lower quartile.
+      high: the upper quartile.
+      mebibytes: by how much its process grew, at most, from before the way was built.
+      operations: as in `Work`.
+    """
 
     median: float
     low: float
     high: float
+    mebibytes: float
+    operations: float | None
 
 
-def in_turns(module: str, *, rounds: int = 9) -> dict[str, Times]:
-    """Times the ways of a module, a round of all of them at a time.
+def in_turns(module: str, row: str, *, rounds: int = 9) -> dict[str, Taken]:
+    """Times the ways of a row, a round of all of them at a time.
 
     Each way has a process of its own, which waits while the others are timed: frameworks in one
     process get in each other's way (PyTorch's idle threads spin on the cores that XLA wants).
 
     Args:
-      module: has `WAYS`, `{name: build}`, where `build()` prepares and returns a function that
-        does the work once and returns when it is done; or None where its package is missing.
+      module: has `ROWS`, `{name: Row}`.
+      row: the row's name.
       rounds: how often each is timed, after three calls to warm up.
 
     Returns:
-      `{name: Times}`, in the module's order, without those whose package is missing.
+      `{way: Taken}`, in the row's order, without those whose package is missing.
     """
     context = multiprocessing.get_context("spawn")
     workers: dict[str, Connection] = {}
-    taken: dict[str, list[float]] = {}
-    for name in importlib.import_module(module).WAYS:
+    seconds: dict[str, list[float]] = {}
+    for way in importlib.import_module(module).ROWS[row].ways:
         ours, theirs = context.Pipe()
-        context.Process(target=_work, args=(module, name, theirs), daemon=True).start()
+        context.Process(target=_work, args=(module, row, way, theirs), daemon=True).start()
         theirs.close()  # So that a worker that dies is noticed, not waited for.
         try:
             ready = ours.recv()
         except EOFError:
-            raise SystemExit(f"{name} could not be prepared; its error is above") from None
+            raise SystemExit(f"{row}: {way} could not be prepared; its error is above") from None
         if ready:
-            workers[name], taken[name] = ours, []
+            workers[way], seconds[way] = ours, []
     for _ in range(rounds):
-        for name, worker in workers.items():
+        for way, worker in workers.items():
             worker.send(True)
-            taken[name].append(worker.recv())
-    for worker in workers.values():
+            seconds[way].append(worker.recv())
+    taken = {}
+    for way, worker in workers.items():
         worker.send(False)
-    return {name: _summary(seconds) for name, seconds in taken.items()}
+        low, median, high = statistics.quantiles(seconds[way], n=4)
+        taken[way] = Taken(median, low, high, *worker.recv())
+    return taken
 
 
-def _work(module: str, name: str, pipe: Connection) -> None:
-    way = importlib.import_module(module).WAYS[name]()
-    if way is not None:
+def _work(module: str, row: str, way: str, pipe: Connection) -> None:
+    build = importlib.import_module(module).ROWS[row].ways[way]
+    before = _peak()
+    work = build()
+    if work is not None:
         for _ in range(3):
-            way()
-    pipe.send(way is not None)
-    while way is not None and pipe.recv():
+            work.call()
+    pipe.send(work is not None)
+    if work is None:
+        return
+    while pipe.recv():
         begun = time.perf_counter()
-        way()
+        work.call()
         pipe.send(time.perf_counter() - begun)
+    pipe.send((_peak() - before, work.operations))
 
 
-def _summary(seconds: list[float]) -> Times:
-    low, median, high = statistics.quantiles(seconds, n=4)
-    return Times(median, low, high)
+def _peak() -> float:
+    """The most memory this process has had, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
