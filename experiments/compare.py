@@ -162,11 +162,12 @@ def _compare(
 def heat(values: np.ndarray) -> np.ndarray:
     """A map [h, w] as a picture: black is no difference, bright the most there is in it.
 
-    The half percent above a map's other values does not count, or one pixel would darken the rest.
+    The brightest half percent may be brighter still, up to twentyfold: one pixel alone should
+    neither darken the rest nor vanish beside it.
     """
     from matplotlib import colormaps
 
-    scale = float(np.quantile(values, 0.995)) or float(values.max())
+    scale = max(float(np.quantile(values, 0.995)), float(values.max()) / 20)
     unit = np.clip(values / scale, 0, 1) if scale > 0 else np.zeros_like(values)
     return pj.images.to_uint8(colormaps["inferno"](unit)[..., :3])
 

@@ -10,7 +10,7 @@ from perceptual_jax._typing import Array, Embedding, ImageLike, Params, Terms, V
 from perceptual_jax.distance import Distance, distance_from_maps, distance_from_terms
 from perceptual_jax.errors import InputError, positive_number
 from perceptual_jax.ops.filters import sum_channels
-from perceptual_jax.ops.safe import safe_abs
+from perceptual_jax.ops.safe import safe_abs, safe_power
 from perceptual_jax.ops.value_range import SIGNED, at_least_float32, mapper
 
 __all__ = ["charbonnier", "fft_l1", "gradient", "l1", "l2", "lp", "total_variation"]
@@ -126,13 +126,7 @@ def lp(
       [0.5]
     """
     p = positive_number(f"{name}: p", p)
-
-    def penalty(difference: Array) -> Array:
-        differs = difference != 0
-        magnitude = safe_abs(jnp.where(differs, difference, 1.0))
-        return jnp.where(differs, magnitude**p, 0.0)
-
-    return _pointwise(name, value_range, dtype, penalty)
+    return _pointwise(name, value_range, dtype, lambda d: safe_power(d, p))
 
 
 def fft_l1(

@@ -17,8 +17,8 @@ __all__ = ["cos"]
 def cos(x: Array) -> Array:
     """The cosine, to 2e-7 for float32 and |x| < 25,000.
 
-    XLA's own takes 25 ms for four million numbers on two CPU cores, this 1.4 ms; arguments so
-    large that their cosine is mostly the rounding of them are not worth that.
+    Off by 0.01 at 1e6, where float32 has steps of 0.06, and always in [-1, 1]. XLA's own takes
+    25 ms for four million numbers on two CPU cores, this 1.4 ms.
     """
     if not on_cpu() or x.dtype == jnp.float64:
         return jnp.cos(x)
@@ -51,6 +51,8 @@ def _reduced(x: Array) -> tuple[Array, Array]:
     turns = jnp.round(x * (1 / math.pi))
     for part in _PI:
         x = x - turns * part
+    # Of a number so large that its digits end before the units, the cosine is anything: 1.
+    x = jnp.where(jnp.abs(x) > 2, 0.0, x)
     return x, 1 - 2 * (turns - 2 * jnp.floor(turns / 2))
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from perceptual_jax._typing import Array, Float
 from perceptual_jax.ops.convolution import conv2d
 from perceptual_jax.ops.cosine import cos
+from perceptual_jax.ops.value_range import at_least_float32
 from perceptual_jax.ops.windows import window_means
 
 __all__ = ["cosine_means"]
@@ -20,7 +18,6 @@ _BLOCK = 64
 gradient two thirds of the time on two CPU cores; blocks of 32 take longer, of 256 as long."""
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
 def cosine_means(
     images: Float[Array, "n h w c"],
     filters: Float[Array, "p p c k"],
@@ -39,38 +36,13 @@ def cosine_means(
       stride: between windows, in places.
       precision: of the convolution.
     """
-    draws = (_split(filters), _split(phases))
-    means = jax.lax.map(lambda block: _means(images, block, window, stride, precision), draws)
+
+    @jax.checkpoint
+    def of_block(draws: tuple[Array, Array]) -> Array:
+        return _means(images, draws, window, stride, precision)
+
+    means = jax.lax.map(of_block, (_split(filters), _split(phases)))
     return _joined(means, phases.size)
-
-
-def _forward(images: Array, filters: Array, phases: Array, *options: Any) -> Any:
-    return cosine_means(images, filters, phases, *options), (images, filters, phases)
-
-
-def _backward(
-    window: int | None,
-    stride: int,
-    precision: jax.lax.Precision,
-    inputs: tuple[Array, Array, Array],
-    cotangent: Array,
-) -> tuple[Array, Array, Array]:
-    images, filters, phases = inputs
-
-    def of_block(in_images: Array, block: tuple[Array, Array, Array]) -> tuple[Array, Any]:
-        *draws, here = block
-        _, pullback = jax.vjp(
-            lambda x, wb: _means(x, wb, window, stride, precision), images, tuple(draws)
-        )
-        to_images, to_draws = pullback(here)
-        return in_images + to_images, to_draws
-
-    blocks = (_split(filters), _split(phases), _split(cotangent))
-    in_images, (in_filters, in_phases) = jax.lax.scan(of_block, jnp.zeros_like(images), blocks)
-    return in_images, _joined(in_filters, phases.size), _joined(in_phases, phases.size)
-
-
-cosine_means.defvjp(_forward, _backward)
 
 
 def _means(
@@ -83,7 +55,7 @@ def _means(
     """All features at once."""
     features = cos(conv2d(images, *draws, precision=precision))
     if window is None:
-        return features.mean(axis=(1, 2), keepdims=True)
+        return at_least_float32(features).mean(axis=(1, 2), keepdims=True)
     return window_means(features, window, stride) if window > 1 else features
 
 
@@ -93,10 +65,12 @@ def _split(values: Array) -> Array:
     size = min(_BLOCK, count)
     missing = -count % size
     padded = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)])
-    return jnp.moveaxis(padded.reshape(*values.shape[:-1], -1, size), -2, 0)
+    blocks = padded.reshape(*values.shape[:-1], (count + missing) // size, size)
+    return jnp.moveaxis(blocks, -2, 0)
 
 
 def _joined(blocks: Array, count: int) -> Array:
     """What `_split` made of [..., count]."""
     joined = jnp.moveaxis(blocks, 0, -2)
-    return joined.reshape(*joined.shape[:-2], -1)[..., :count]
+    *places, number, size = joined.shape
+    return joined.reshape(*places, number * size)[..., :count]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from perceptual_jax._typing import Array
 
-__all__ = ["positive_part", "safe_abs", "safe_norm", "safe_sqrt"]
+__all__ = ["positive_part", "safe_abs", "safe_norm", "safe_power", "safe_sqrt"]
 
 
 @jax.custom_jvp
@@ -23,6 +23,14 @@ def safe_abs(x: Array) -> Array:
 def _safe_abs_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (x,), (tangent,) = primals, tangents
     return safe_abs(x), jnp.sign(x) * tangent
+
+
+def safe_power(x: Array, power: float) -> Array:
+    """|x|^power for a positive power, with gradient 0 at 0 (infinite there for powers below 1)."""
+    if power == 1:
+        return safe_abs(x)
+    zero = x == 0
+    return jnp.where(zero, 0.0, safe_abs(jnp.where(zero, 1.0, x)) ** power)
 
 
 def positive_part(x: Array) -> Array:

@@ -5,6 +5,10 @@ program for one CPU sorts float32 in NumPy; one for several devices, which must 
 spread over them, for an accelerator or for export sorts in XLA. Which it will be is known only
 when a program is lowered: hence primitives with a lowering for each. Both give the same numbers,
 and the same order where numbers are equal.
+
+What calls back into Python has Python's limits: JAX does not keep such a program in its persistent
+cache, and a process that ends while one is still running aborts (wait for results:
+`jax.block_until_ready`).
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir, xla
 
 from perceptual_jax._typing import Array
-from perceptual_jax.ops.safe import safe_abs
+from perceptual_jax.ops.safe import safe_power
 
 __all__ = ["sliced_difference", "sort_last"]
 
@@ -34,7 +38,8 @@ def sort_last(values: Array) -> Array:
 @sort_last.defjvp
 def _sort_last_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (values,), (tangent,) = primals, tangents
-    take = partial(jnp.take_along_axis, indices=_order.bind(values), axis=-1)
+    order = _order.bind(jax.lax.stop_gradient(values))
+    take = partial(jnp.take_along_axis, indices=order, axis=-1)
     return take(values), take(tangent)
 
 
@@ -118,8 +123,7 @@ _order = _primitive(
 def sliced_difference(ex: Array, ey: Array, power: float) -> Array:
     """The mean |ex - ey|^power of sorted values [n, k, m] and [n, k, m'], by quantiles, [n]."""
     count = max(ex.shape[-1], ey.shape[-1])
-    difference = safe_abs(_quantiles(ex, count) - _quantiles(ey, count))
-    return (difference if power == 1 else difference**power).mean(axis=(1, 2))
+    return safe_power(_quantiles(ex, count) - _quantiles(ey, count), power).mean(axis=(1, 2))
 
 
 def _quantiles(values: Array, count: int) -> Array:

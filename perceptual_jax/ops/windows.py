@@ -49,7 +49,9 @@ def window_sums(images: Float[Array, "n h w c"], size: int, stride: int = 1) -> 
     """
     images, side = at_least_float32(images), math.gcd(size, stride)
     sums = _block_sums(images, side) if side > 1 else images
-    return sums if side == size else filter_separable(sums, np.ones(size // side), stride // side)
+    if side == size == stride:
+        return sums
+    return filter_separable(sums, np.ones(size // side), stride // side)
 
 
 def window_means(images: Float[Array, "n h w c"], size: int, stride: int = 1) -> Array:
@@ -82,7 +84,9 @@ def _blocks(images: Array, side: int) -> Array:
     n, height, width, channels = images.shape
     down, across = height // side, width // side
     whole = images[:, : down * side, : across * side]
-    return whole.reshape(n, down, side, across, side, channels)
+    # One axis at a time, as explicit sharding asks for.
+    rows = whole.reshape(n, down, side, across * side, channels)
+    return rows.reshape(n, down, side, across, side, channels)
 
 
 def extract_patches(images: Float[Array, "n h w c"], size: int, stride: int = 1) -> Array:

@@ -105,12 +105,14 @@ def test_transparent_images_need_a_background(cli, tmp_path):
     assert cli(*arguments, "--background", "255", "255", "255").code == 0
 
 
-def test_one_pixel_does_not_darken_a_map():
-    even, bright = np.full((40, 40), 0.5), np.zeros((40, 40))
-    even[3, 3], bright[3, 3] = 1000, 1
+def test_one_pixel_neither_darkens_a_map_nor_vanishes():
+    even, alone, faint = np.full((40, 40), 0.5), np.zeros((40, 40)), np.full((40, 40), 1e-3)
+    even[3, 3], alone[3, 3], faint[3, 3] = 10, 1, 1.5
+    black = compare.heat(np.zeros((40, 40)))[0, 0].max()
     assert compare.heat(even)[20, 20].max() > 200
-    assert compare.heat(bright)[3, 3].max() > 200
-    np.testing.assert_array_equal(compare.heat(np.zeros((4, 4))), compare.heat(bright)[:4, 4:8])
+    assert compare.heat(alone)[3, 3].max() > 200
+    assert compare.heat(alone)[20, 20].max() == black
+    assert compare.heat(faint)[20, 20].max() < black + 10
 
 
 def test_values_stand_before_pictures(golden_folders, tmp_path):

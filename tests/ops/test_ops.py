@@ -195,7 +195,9 @@ def test_windows_are_slices():
         np.testing.assert_array_equal(windows[:, k], images[:, top : top + 4, left : left + 4])
 
 
-@pytest.mark.parametrize(("size", "stride"), [(3, 1), (4, 2), (6, 4), (4, 4), (8, 2), (2, 3)])
+@pytest.mark.parametrize(
+    ("size", "stride"), [(3, 1), (4, 2), (6, 4), (4, 4), (8, 2), (2, 3), (2, 4), (1, 2), (3, 9)]
+)
 def test_window_sums_and_mean_patches_are_those_of_slices(size, stride):
     """Values and gradients, where blocks do and do not divide the windows and the image."""
     images = draw(0, 2, 11, 17, 3)

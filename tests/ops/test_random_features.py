@@ -23,6 +23,13 @@ def test_cosine_and_its_derivative(scale):
     np.testing.assert_allclose(slope, -np.sin(exact), rtol=0, atol=2e-7)
 
 
+def test_cosine_is_bounded():
+    """Where the digits of a number end before its units, too."""
+    x = jnp.asarray([1e6, 1e9, -1e12, 1e30])
+    assert (jnp.abs(cos(x)) <= 1).all()
+    assert abs(cos(x)[0] - np.cos(1e6)) < 0.01
+
+
 def test_cosine_passes_nan_on():
     assert np.isnan(cos(jnp.asarray([np.nan, np.inf, -np.inf]))).all()
     assert np.isnan(jax.grad(cos)(jnp.float32(np.nan)))
@@ -68,6 +75,24 @@ def test_features_in_blocks_are_those_at_once(window, stride, count, monkeypatch
     cotangent = jax.random.normal(keys[3], wanted.shape)
     for ours, theirs in zip(to_got(cotangent), to_wanted(cotangent), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=3e-6 * np.abs(theirs).max())
+
+
+def test_transformations():
+    """No images, forward mode, second derivatives, and a vmap of gradients."""
+    images, filters, phases = jnp.ones((2, 6, 6, 3)), jnp.ones((3, 3, 3, 70)), jnp.ones(70)
+
+    def total(images):
+        return jnp.square(cosine_means(images, filters, phases, 4, 2, HIGHEST)).sum()
+
+    assert cosine_means(images[:0], filters, phases, 4, 2, HIGHEST).shape == (0, 1, 1, 70)
+    slope = jax.grad(total)(images)
+    _, along = jax.jvp(total, (images,), (images,))
+    np.testing.assert_allclose(along, (slope * images).sum(), rtol=1e-4)
+    _, curved = jax.jvp(jax.grad(total), (images,), (images,))
+    _, back = jax.vjp(jax.grad(total), images)
+    np.testing.assert_allclose(curved, back(images)[0], rtol=1e-3, atol=1e-4)
+    mapped = jax.jit(jax.vmap(jax.grad(lambda image: total(image[None]))))(images)
+    np.testing.assert_allclose(mapped, slope, rtol=1e-4)
 
 
 def test_memory_does_not_grow_with_the_features():

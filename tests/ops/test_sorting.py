@@ -61,6 +61,21 @@ def test_transformations():
     np.testing.assert_array_equal(tangent, jnp.sort(v, axis=-1))
 
 
+def test_second_derivatives():
+    """Of a sum of sorted cubes: sorting moves them, and no more."""
+    v = values(7)
+    cubes = lambda v: weighted(lambda v: sort_last(v) ** 3)(v)  # noqa: E731
+    plain = lambda v: weighted(lambda v: jnp.sort(v) ** 3)(v)  # noqa: E731
+    np.testing.assert_allclose(jax.hessian(cubes)(v), jax.hessian(plain)(v), rtol=1e-6)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_equal_samples_are_at_rest(power):
+    v = sort_last(values(1, 2, 9))
+    gradient = jax.grad(lambda v, w: sliced_difference(v, w, power).sum())(v, v)
+    np.testing.assert_array_equal(gradient, 0)
+
+
 def test_export_has_no_callback():
     """A program that leaves this process cannot call it back."""
     v = values(3, 5)
