@@ -27,7 +27,7 @@ def test_cosine_is_bounded():
     """Where the digits of a number end before its units, too."""
     x = jnp.asarray([1e6, 1e9, -1e12, 1e30])
     assert (jnp.abs(cos(x)) <= 1).all()
-    assert abs(cos(x)[0] - np.cos(1e6)) < 0.01
+    assert abs(cos(x)[0] - np.cos(1e6)) < 0.02
 
 
 def test_cosine_passes_nan_on():
