@@ -250,7 +250,7 @@ def test_embedded_once_and_compared(case):
 
 
 def test_pairwise_is_a_loop_of_rows(case):
-    """Values and gradient, with a chunk that divides neither set."""
+    """Values and gradient; a chunk of 2 divides neither set, one of 5 is a row."""
     distance, params, *_ = subject(case.label)
     ex, ey = embeddings(case.label)
     ex, ey = some(ex, 5), some(ey, 3)
@@ -265,12 +265,15 @@ def test_pairwise_is_a_loop_of_rows(case):
     values, gradients = zip(*rows, strict=True)
     gradient = jax.tree.map(lambda *leaves: np.concatenate(leaves), *gradients)
 
-    @jax.jit
-    def of_all(ex, slopes):
-        values, pullback = jax.vjp(lambda ex: pj.pairwise(distance, params, ex, ey, chunk=2), ex)
+    @partial(jax.jit, static_argnames="chunk")
+    def of_all(ex, slopes, chunk):
+        values, pullback = jax.vjp(
+            lambda ex: pj.pairwise(distance, params, ex, ey, chunk=chunk), ex
+        )
         return values, *pullback(slopes)
 
-    assert_close(of_all(ex, slopes), (np.stack(values), gradient), case)
+    for chunk in (2, 5):
+        assert_close(of_all(ex, slopes, chunk=chunk), (np.stack(values), gradient), case)
 
 
 # --- 4. Compilation and devices ------------------------------------------------------------
@@ -367,11 +370,11 @@ def test_bfloat16_within_its_bound(case):
 
 
 def test_value_ranges_agree(case):
-    """The same pictures in [0, 1] and in a range of no meaning are at the same distance."""
-    low, high = -1.0, 255.0
-    x, y = ((low + (high - low) * images).astype(np.float32) for images in (X, Y))
-    call = variant(case, value_range=(low, high))
-    assert_close(call(x, y)[SAME:], results(case.label)[0][SAME:], case)
+    """The same pictures in [0, 1], [-1, 1] and [0, 255] are at the same distance."""
+    for low, high in ((-1.0, 1.0), (0.0, 255.0)):
+        x, y = ((low + (high - low) * images).astype(np.float32) for images in (X, Y))
+        call = variant(case, value_range=(low, high))
+        assert_close(call(x, y)[SAME:], results(case.label)[0][SAME:], case)
 
 
 def test_uint8_means_0_to_255(case):
