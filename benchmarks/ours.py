@@ -1,6 +1,8 @@
-"""Our side of a row: a distance as a user would compile it."""
+"""The JAX side of a row: a distance as a user would compile it."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -8,7 +10,7 @@ import numpy as np
 import perceptual_jax as pj
 from benchmarks.timing import Work
 
-__all__ = ["distance", "images"]
+__all__ = ["compiled", "distance", "images"]
 
 
 def images(count: int, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -22,12 +24,16 @@ def distance(spec: str, count: int, side: int, *, gradient: bool) -> Work:
     """Values of pairs, or the gradient of their sum in x (without asking for the values)."""
     made = pj.make(spec)
     params = made.init(jax.random.key(0))
-    inputs = jax.device_put((params, *images(count, side)))
+    return compiled(made.__call__, (params, *images(count, side)), gradient=gradient)
+
+
+def compiled(value: Callable[..., jax.Array], inputs: tuple, *, gradient: bool) -> Work:
+    """`value(params, x, y)`, or the gradient of its sum in x, as one program."""
+    inputs = jax.device_put(inputs)
 
     def total(params: pj.Params, x: jax.Array, y: jax.Array) -> jax.Array:
-        return made(params, x, y).sum()
+        return value(params, x, y).sum()
 
-    function = jax.grad(total, argnums=1) if gradient else made.__call__
-    compiled = jax.jit(function).lower(*inputs).compile()
-    operations = (compiled.cost_analysis() or {}).get("flops")
-    return Work(lambda: compiled(*inputs).block_until_ready(), operations)
+    program = jax.jit(jax.grad(total, argnums=1) if gradient else value).lower(*inputs).compile()
+    operations = (program.cost_analysis() or {}).get("flops")
+    return Work(lambda: program(*inputs).block_until_ready(), operations)

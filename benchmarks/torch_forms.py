@@ -17,7 +17,7 @@ import perceptual_jax as pj
 from benchmarks.ours import images
 from benchmarks.timing import Work
 
-__all__ = ["DISTANCES", "distance", "layer_features", "tensor", "vgg_loss"]
+__all__ = ["DISTANCES", "distance", "tensor", "vgg_loss"]
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
@@ -50,7 +50,7 @@ def tensor(batch: object) -> Tensor:
 # --- Networks ------------------------------------------------------------------------------
 
 
-def layer_features(
+def _layer_features(
     network: str, layers: Sequence[str], layout: torch.memory_format, *, frozen: bool = True
 ) -> tuple[Callable[[Tensor], list[Tensor]], list[Tensor]]:
     """A network up to its last layer asked for, and its weights."""
@@ -119,7 +119,7 @@ def _channels(values: Sequence[float]) -> Tensor:
 
 def _lpips(network: str, heads: str, layout: torch.memory_format) -> Distance:
     """Version 0.1, as the official package computes it."""
-    features, _ = layer_features(network, _LPIPS_LAYERS[network], layout)
+    features, _ = _layer_features(network, _LPIPS_LAYERS[network], layout)
     lines = [torch.tensor(head.copy()).reshape(1, -1, 1, 1) for head in _heads(heads)]
     shift, scale = _channels((-0.030, -0.088, -0.188)), _channels((0.458, 0.448, 0.450))
 
@@ -145,7 +145,7 @@ def _heads(name: str) -> list:
 def vgg_loss(layout: torch.memory_format, *, frozen: bool = True) -> tuple[Distance, list[Tensor]]:
     """L1 on pixels and five layers before ReLU, and the network's weights."""
     layers = ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3")
-    features, weights = layer_features("vgg16", layers, layout, frozen=frozen)
+    features, weights = _layer_features("vgg16", layers, layout, frozen=frozen)
     mean, deviation = _channels(_MEAN), _channels(_DEVIATION)
 
     def value(x: Tensor, y: Tensor) -> Tensor:

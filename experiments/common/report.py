@@ -26,8 +26,8 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-
 h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
 p { max-width: 48rem; } .scroll { overflow-x: auto; }
 table { border-collapse: collapse; } th, td { padding: .3rem .6rem; text-align: right; }
-th:first-child, td:first-child { text-align: left; } tbody tr { border-top: 1px solid var(--line); }
-th:first-child, td:first-child { position: sticky; left: 0; background: Canvas; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: Canvas; }
+tbody tr { border-top: 1px solid var(--line); }
 .pictures { display: grid; gap: .5rem .4rem; place-content: start; min-width: min-content; }
 figure { margin: 0; } figcaption { font-size: .8rem; color: var(--soft); line-height: 1.25; }
 .pictures img { display: block; width: 100%; min-width: 6.5rem; }

@@ -39,24 +39,13 @@ def cosine_means(
 
     @jax.checkpoint
     def of_block(draws: tuple[Array, Array]) -> Array:
-        return _means(images, draws, window, stride, precision)
+        features = cos(conv2d(images, *draws, precision=precision))
+        if window is None:
+            return at_least_float32(features).mean(axis=(1, 2), keepdims=True)
+        return window_means(features, window, stride) if window > 1 else features
 
     means = jax.lax.map(of_block, (_split(filters), _split(phases)))
     return _joined(means, phases.size)
-
-
-def _means(
-    images: Array,
-    draws: tuple[Array, Array],
-    window: int | None,
-    stride: int,
-    precision: jax.lax.Precision,
-) -> Array:
-    """All features at once."""
-    features = cos(conv2d(images, *draws, precision=precision))
-    if window is None:
-        return at_least_float32(features).mean(axis=(1, 2), keepdims=True)
-    return window_means(features, window, stride) if window > 1 else features
 
 
 def _split(values: Array) -> Array:
