@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from perceptual_jax.ops import copies as copies_module
-from perceptual_jax.ops.convolution import conv2d, conv2d_direct, conv2d_patches
 from perceptual_jax.ops.copies import copies
 from perceptual_jax.ops.filters import (
     filter_separable,
@@ -28,8 +27,6 @@ from perceptual_jax.ops.windows import (
     window_sums,
 )
 
-HIGHEST = jax.lax.Precision.HIGHEST
-
 
 def draw(seed: int, *shape: int) -> jax.Array:
     return jax.random.normal(jax.random.key(seed), shape)
@@ -43,36 +40,6 @@ def value_and_gradients(function, *arguments):
 def assert_all_close(got, wanted, rtol=1e-5):
     for g, w in zip(got, wanted, strict=True):
         np.testing.assert_allclose(g, w, rtol=rtol, atol=rtol * np.abs(w).max())
-
-
-# --- Convolution ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("padding", [0, 1, 2])
-@pytest.mark.parametrize("size", [1, 3, 5])
-def test_convolutions_forms_are_equal(size, padding):
-    """Values and both gradients."""
-    images, kernel = draw(0, 2, 7, 9, 4), draw(1, size, size, 4, 6)
-    direct = value_and_gradients(
-        lambda i, k: conv2d_direct(i, k, 1, padding, HIGHEST), images, kernel
-    )
-    patches = value_and_gradients(
-        lambda i, k: conv2d_patches(i, k, padding, HIGHEST), images, kernel
-    )
-    assert_all_close(patches, direct)
-
-
-@pytest.mark.parametrize(("channels", "stride"), [(3, 1), (3, 2), (130, 1), (130, 3)])
-def test_convolution_is_its_definition(channels, stride):
-    """Sums over windows, whichever form is chosen; the bias is added."""
-    images, kernel, bias = draw(0, 2, 6, 7, channels), draw(1, 3, 3, channels, 4), draw(2, 4)
-    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
-    wanted = np.einsum("nijcuv,uvco->nijo", windows[:, ::stride, ::stride], kernel) + np.asarray(
-        bias
-    )
-    got = conv2d(images, kernel, bias, stride=stride, padding=1)
-    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
 
 
 # --- Pooling -------------------------------------------------------------------------------
