@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from perceptual_jax._typing import Array, Embedding, ImageLike, Params, Terms, ValueRange
 from perceptual_jax.distance import Distance, distance_from_maps
 from perceptual_jax.errors import choice, positive_integer, positive_number
+from perceptual_jax.ops.filters import sum_channels
 from perceptual_jax.ops.safe import positive_part, safe_sqrt
 from perceptual_jax.ops.value_range import SIGNED, mapper
 from perceptual_jax.ops.windows import window_sums
@@ -195,13 +196,13 @@ class _Patches:
     def squared(self, images: Array) -> Array:
         """The squared norm of every patch, centred: [n, h', w', 1]."""
         channels = images.shape[-1]
-        total = self._sums(jnp.square(images).sum(axis=-1, keepdims=True))
+        total = self._sums(sum_channels(jnp.square(images)))
         if self.center == "mean":
-            mean = self._sums(images.sum(axis=-1, keepdims=True))
+            mean = self._sums(sum_channels(images))
             total = total - jnp.square(mean) / (self.size**2 * channels)
         elif self.center == "channel_mean":
             means = self._sums(images)
-            total = total - jnp.square(means).sum(axis=-1, keepdims=True) / self.size**2
+            total = total - sum_channels(jnp.square(means)) / self.size**2
         # Where a patch is flat, rounding may leave a little less than nothing.
         return positive_part(total) if self.center else total
 

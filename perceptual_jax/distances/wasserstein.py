@@ -23,9 +23,9 @@ from perceptual_jax.distance import Distance, distance_from_terms, missing_param
 from perceptual_jax.distances.patches import CENTERS, patch_rbf
 from perceptual_jax.distances.pixel import l2
 from perceptual_jax.errors import InputError, choice, positive_integer, positive_number
-from perceptual_jax.ops.convolution import conv2d
 from perceptual_jax.ops.sorting import sliced_difference, sort_last
 from perceptual_jax.ops.value_range import SIGNED, as_precision, at_least_float32, mapper
+from perceptual_jax.ops.windows import project_patches
 
 __all__ = ["PROJECTIONS", "lap_swd", "swd", "swd_plus_plus", "windowed_swd"]
 
@@ -99,12 +99,7 @@ def swd(
             axes = (1, 2, 3) if center == "mean" else (1, 2)
             images = images - images.mean(axis=axes, keepdims=True)
         projections = params[name]["projections"]
-        projected = conv2d(images, projections, stride=stride, precision=precision)
-        n, height, width, directions = projected.shape
-        points = at_least_float32(projected).reshape(n, height * width, directions)
-        # Sorted along the last axis, which lies together in memory.
-        points = points.swapaxes(1, 2)
-        return sort_last(points)
+        return sort_last(at_least_float32(project_patches(images, projections, stride, precision)))
 
     def terms(params: Params, ex: Array, ey: Array) -> Terms:
         del params

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir, xla
-from jax.sharding import AxisType
 
 from perceptual_jax._typing import Array, Float
 from perceptual_jax.ops.convolution_forms import Form, direct, patches, strips, winograd
+from perceptual_jax.ops.platform import in_one_type
 
 __all__ = ["conv2d", "fastest_on_cpu"]
 
@@ -37,25 +37,13 @@ def conv2d(
     Kernel and bias follow the images' dtype.
     """
     kernel = kernel.astype(images.dtype)
-    if stride == 1 and kernel.shape[0] == kernel.shape[1] > padding and _one_type(images, kernel):
+    if stride == 1 and kernel.shape[0] == kernel.shape[1] > padding and in_one_type(images, kernel):
         output = _convolve.bind(images, kernel, padding=padding, precision=precision, turned=False)
     else:
         output = direct(
             images, kernel, stride=stride, padding=padding, precision=precision, turned=False
         )
     return output if bias is None else output + bias.astype(images.dtype).reshape(1, 1, 1, -1)
-
-
-def _one_type(*arrays: Array) -> bool:
-    """Whether no axis of a device mesh is part of the arrays' types.
-
-    Where one is, explicitly or under `shard_map`, JAX's own convolution knows the types' rules.
-    """
-    return all(
-        axis == AxisType.Auto
-        for each in arrays
-        for axis in jax.typeof(each).sharding.mesh.axis_types
-    )
 
 
 # --- Which form ----------------------------------------------------------------------------

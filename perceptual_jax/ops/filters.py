@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial, reduce
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir, xla
 
 from perceptual_jax._typing import Array, Float
+from perceptual_jax.ops.platform import in_one_type
+from perceptual_jax.ops.value_range import at_least_float32
 
 __all__ = [
+    "filter_by_products",
+    "filter_by_slices",
     "filter_separable",
     "filter_valid",
     "gaussian_kernel",
@@ -26,18 +35,81 @@ def gaussian_kernel(size: int, sigma: float) -> np.ndarray:
     return kernel / kernel.sum()
 
 
+def filter_separable(images: Float[Array, "n h w c"], kernel: np.ndarray, stride: int = 1) -> Array:
+    """Filters rows and columns with a kernel [k]; only whole windows: [n, (h-k)//stride+1, ..., c].
+
+    Its gradient is a filter again, of the cotangent spread out among zeros.
+    """
+    weights = tuple(float(weight) for weight in kernel)
+    if in_one_type(images):
+        return _filter.bind(images, weights=weights, stride=stride)
+    return filter_by_products(images, weights=weights, stride=stride)
+
+
+def filter_by_slices(images: Array, *, weights: tuple[float, ...], stride: int) -> Array:
+    """The form of shifted images added.
+
+    On 8 x 128 x 128 x 3 with eleven weights 0.42 ms on two CPU cores, as products 1.7.
+    """
+    # Products of narrow floats are summed in float32 too.
+    wide = at_least_float32(images)
+    down = _added(wide, weights, stride, axis=1, whole=False)
+    return _added(down, weights, stride, axis=2).astype(images.dtype)
+
+
+_APART = 5
+"""So many weights and more are worth writing the first pass out: fused, each of its numbers would
+be computed again for every weight of the second."""
+
+
+def _added(
+    images: Array,
+    weights: tuple[float, ...],
+    stride: int,
+    axis: int,
+    *,
+    whole: bool = True,
+) -> Array:
+    outputs = (images.shape[axis] - len(weights)) // stride + 1
+
+    def part(start: int, stop: int) -> Array:
+        shifted = (
+            jax.lax.slice_in_dim(
+                images,
+                start * stride + place,
+                (stop - 1) * stride + place + 1,
+                stride,
+                axis=axis,
+            )
+            * weight
+            for place, weight in enumerate(weights)
+        )
+        return reduce(jnp.add, shifted)
+
+    if whole or len(weights) < _APART or outputs < 2:
+        return part(0, outputs)
+    # The compiler fuses through sums, not through a concatenation.
+    halves = [part(0, outputs // 2), part(outputs // 2, outputs)]
+    return jnp.concatenate(halves, axis=axis)
+
+
 _BLOCK = 128
 """Outputs per product: the band matrix of a longer line would be mostly zeros."""
 
 
-def _filter_axis(images: Array, kernel: np.ndarray, axis: int, stride: int) -> Array:
-    outputs = (images.shape[axis] - len(kernel)) // stride + 1
+def filter_by_products(images: Array, *, weights: tuple[float, ...], stride: int) -> Array:
+    """The form of products with band matrices, for accelerators."""
+    return _multiplied(_multiplied(images, weights, stride, axis=1), weights, stride, axis=2)
+
+
+def _multiplied(images: Array, weights: tuple[float, ...], stride: int, axis: int) -> Array:
+    outputs = (images.shape[axis] - len(weights)) // stride + 1
     blocks = []
     for start in range(0, outputs, _BLOCK):
         length = min(_BLOCK, outputs - start)
-        seen = (length - 1) * stride + len(kernel)
+        seen = (length - 1) * stride + len(weights)
         band = np.zeros((length, seen))
-        for offset, weight in enumerate(kernel):
+        for offset, weight in enumerate(weights):
             band[np.arange(length), stride * np.arange(length) + offset] = weight
         first = start * stride
         blocks.append(
@@ -51,14 +123,44 @@ def _filter_axis(images: Array, kernel: np.ndarray, axis: int, stride: int) -> A
     return blocks[0] if len(blocks) == 1 else jnp.concatenate(blocks, axis=axis)
 
 
-def filter_separable(images: Float[Array, "n h w c"], kernel: np.ndarray, stride: int = 1) -> Array:
-    """Filters rows and columns with a kernel [k]; only whole windows: [n, (h-k)//stride+1, ..., c].
+_filter = Primitive("filter_separable")
+_filter.def_impl(partial(xla.apply_primitive, _filter))
 
-    As products with band matrices. SSIM's loss and gradient on 24 x 128 x 128 take 34 ms so on
-    CPU, 930 ms as sums of shifted images (XLA fuses the two passes and computes the first one
-    eleven times), 650 ms as depthwise convolutions; on 1 x 1024 x 1024, 500, 1590 and more.
-    """
-    return _filter_axis(_filter_axis(images, kernel, 1, stride), kernel, 2, stride)
+
+@_filter.def_abstract_eval
+def _shape(images: Any, *, weights: tuple[float, ...], stride: int) -> Any:
+    n, *sides, channels = images.shape
+    outputs = ((side - len(weights)) // stride + 1 for side in sides)
+    return images.update(shape=(n, *outputs, channels))
+
+
+def _transposed(
+    cotangent: Array, images: Any, *, weights: tuple[float, ...], stride: int
+) -> tuple[Array]:
+    reach = len(weights) - 1
+    spread = [
+        (reach, side - 1 - (outputs - 1) * stride, stride - 1)
+        for side, outputs in zip(images.aval.shape[1:3], cotangent.shape[1:3], strict=True)
+    ]
+    zero = jnp.zeros((), cotangent.dtype)
+    padded = jax.lax.pad(cotangent, zero, [(0, 0, 0), *spread, (0, 0, 0)])
+    return (_filter.bind(padded, weights=weights[::-1], stride=1),)
+
+
+def _batched(
+    operands: tuple[Array], axes: tuple[int], *, weights: tuple[float, ...], stride: int
+) -> tuple[Array, int]:
+    images = jnp.moveaxis(operands[0], axes[0], 0)
+    filtered = _filter.bind(images.reshape(-1, *images.shape[2:]), weights=weights, stride=stride)
+    return filtered.reshape(*images.shape[:2], *filtered.shape[1:]), 0
+
+
+ad.deflinear2(_filter, _transposed)
+batching.primitive_batchers[_filter] = _batched
+mlir.register_lowering(_filter, mlir.lower_fun(filter_by_products, multiple_results=False))
+mlir.register_lowering(
+    _filter, mlir.lower_fun(filter_by_slices, multiple_results=False), platform="cpu"
+)
 
 
 def filter_valid(images: Float[Array, "n h w c"], kernel: np.ndarray) -> Array:

