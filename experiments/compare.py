@@ -27,7 +27,7 @@ from experiments.common.run_folder import RunFolder, file_name, start
 from perceptual_jax._files import write_whole
 from perceptual_jax._typing import Array, ImageLike, Params
 from perceptual_jax.backbones import BACKBONES
-from perceptual_jax.errors import InputError
+from perceptual_jax.errors import InputError, positive_integer
 
 __all__ = ["PRESETS", "Config", "heat", "run", "scorer"]
 
@@ -46,6 +46,9 @@ class Config:
     """Also write pictures of where the images differ, for every distance that has a map."""
     size: int | None = None
     """Take the centre square of every image, resized to this side; by default nothing is."""
+    multiple: int = 1
+    """Crop every image about its centre to sides that are multiples of this. A program is compiled
+    for every size of images: of a folder with hundreds of sizes, 64 leaves a few."""
     background: tuple[int, int, int] | None = None
     """Red, green and blue (0 to 255) to lay transparent images on; by default they are refused."""
     csv: str | None = None
@@ -63,6 +66,7 @@ class Config:
 PRESETS = {"default": Config(a="", b="")}
 
 _PICTURED = 20
+_MANY_SIZES = 8
 
 _Pictures = dict[str, list[tuple[np.ndarray, str]]]
 """`{pair: [(image, caption), ...]}`."""
@@ -112,6 +116,7 @@ def run(config: Config) -> dict[str, dict[str, float]]:
     distances = [pj.make(spec) for spec in config.distances]
     if not distances:
         raise InputError("--distances must name at least one distance")
+    positive_integer("--multiple", config.multiple)
     pairs = _pairs(Path(config.a), Path(config.b))
     for wanted in (config.csv, config.json):
         if wanted is not None and not Path(wanted).parent.is_dir():
@@ -137,6 +142,7 @@ def _compare(
     draw = {d.name: jax.jit(d.map) for d in with_maps}
     results: dict[str, dict[str, float]] = {}
     shown: _Pictures = {}
+    sizes: set[tuple[int, ...]] = set()
     with progress("compare", len(pairs), unit="pairs") as advance:
         for name, (path_x, path_y) in pairs.items():
             x, y = _read(config, path_x), _read(config, path_y)
@@ -144,6 +150,16 @@ def _compare(
                 raise InputError(
                     f"{path_x} is {_size(x)} and {path_y} is {_size(y)}: "
                     "resize one of them, or give --size"
+                )
+            sizes.add(x.shape)
+            if (
+                len(sizes) == _MANY_SIZES
+                and len(sizes) == len(results) + 1
+                and config.multiple == 1
+            ):
+                console.print(
+                    f"The first {_MANY_SIZES} images have {_MANY_SIZES} sizes, each of which is "
+                    "compiled; --multiple 64 crops them to few."
                 )
             values = score(x[None], y[None])
             results[name] = {d.name: float(values[d.name][0]) for d in distances}
@@ -201,7 +217,13 @@ def _by_stem(folder: Path) -> Mapping[str, Path]:
 
 def _read(config: Config, path: Path) -> np.ndarray:
     picture = pj.images.read(path, background=config.background)
-    return picture if config.size is None else centre_square(picture, config.size)
+    if config.size is not None:
+        picture = centre_square(picture, config.size)
+    sides = [side // config.multiple * config.multiple for side in picture.shape[:2]]
+    if 0 in sides:
+        raise InputError(f"{path} is {_size(picture)}: smaller than --multiple {config.multiple}")
+    top, left = ((a - b) // 2 for a, b in zip(picture.shape[:2], sides, strict=True))
+    return picture[top : top + sides[0], left : left + sides[1]]
 
 
 def _size(image: np.ndarray) -> str:

@@ -74,6 +74,36 @@ def test_a_failed_comparison_keeps_the_folders_that_were_there(cli, picture, tmp
     assert not list((tmp_path / "mine").iterdir())
 
 
+def test_sides_may_be_cropped_to_multiples(cli, picture, tmp_path):
+    """About the centre, and what is too small is named."""
+    from PIL import Image
+
+    for seed, name in enumerate(("a.png", "b.png")):
+        whole = Image.open(picture(name, size=(70, 45), seed=seed))
+        whole.crop((6, 3, 38, 67)).save(tmp_path / f"cropped-{name}")
+    values = []
+    for prefix, options in (("", ("--multiple", "32")), ("cropped-", ())):
+        pair = (f"{prefix}a.png", f"{prefix}b.png")
+        outcome = cli("compare", *pair, "--distances", "l1", "--json", "v.json", *options)
+        assert outcome.code == 0, outcome.err
+        values += json.loads((tmp_path / "v.json").read_text()).values()
+    assert values[0] == values[1]
+    outcome = cli("compare", "a.png", "b.png", "--multiple", "64")
+    assert outcome.code == 2
+    assert "a.png is 45x70: smaller than --multiple 64" in outcome.err
+    assert "--multiple must be" in cli("compare", "a.png", "b.png", "--multiple", "0").err
+
+
+def test_many_sizes_bring_a_hint(cli, picture):
+    for index in range(8):
+        for folder in "ab":
+            picture(f"{folder}/{index}.png", size=(40 + index, 40))
+    outcome = cli("compare", "a", "b", "--distances", "l1")
+    assert outcome.code == 0, outcome.err
+    assert "--multiple 64" in outcome.out
+    assert "--multiple 64" not in cli("compare", "a", "b", "--multiple", "8").out
+
+
 def test_endings_may_differ(cli, picture):
     picture("a/one.png")
     picture("b/one.jpg")
