@@ -20,6 +20,7 @@ from perceptual_jax.distance import Distance, pairwise, weighted_sum
 from perceptual_jax.distances.pixel import total_variation
 from perceptual_jax.errors import InputError
 from perceptual_jax.images import check_images
+from perceptual_jax.tiles import tiled
 
 __all__ = [
     "Distance",
@@ -34,6 +35,7 @@ __all__ = [
     "on_windows",
     "pairwise",
     "statistics",
+    "tiled",
     "total_variation",
     "weighted_sum",
     "weights",

@@ -88,7 +88,7 @@ def fastest_on_cpu(
         if min(channels, outputs) >= 256 and filled and tiles >= (64 if turned else 32):
             return winograd
     # Writing the patches of more pixels costs more than it saves.
-    if channels >= 128 and n * height * width <= 1024:
+    if channels >= 128 and n * height * width <= 512:
         return patches
     if (
         dtype == np.float32

@@ -263,6 +263,11 @@ CASES = {
             maps=False,
         ),
         combined(
+            "tiles",
+            11,
+            lambda part, _: pj.tiled(part("ssim"), tile=10, margin=5),
+        ),
+        combined(
             "resized",
             1,
             lambda part, vr: pj.on_resized(part("l2"), (20, 24), value_range=vr),
