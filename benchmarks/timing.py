@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
-import resource
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Row", "Taken", "Work", "in_turns"]
+__all__ = ["Build", "Peers", "Row", "Taken", "Work", "in_turns"]
 
 
 class Work(NamedTuple):
@@ -20,23 +21,50 @@ class Work(NamedTuple):
     Attributes:
       call: does it once and returns when it is done.
       operations: how many floating point operations that takes, where it is known.
+      items: how many of what the row counts that does; times and operations are of one.
+      prepare: what must be done before every call; it is not timed.
     """
 
     call: Callable[[], object]
     operations: float | None = None
+    items: int = 1
+    prepare: Callable[[], object] = lambda: None
+
+
+Build = Callable[[], Work | None]
+"""Prepares a way; None where its package is not installed."""
+
+
+class Peers(NamedTuple):
+    """Ways that ours is held against.
+
+    Attributes:
+      ways: `{name: build}`.
+      budget: the largest ratio, our time to the fastest of theirs, that we allow ourselves.
+    """
+
+    ways: Mapping[str, Build]
+    budget: float
 
 
 class Row(NamedTuple):
     """One line of the table.
 
     Attributes:
-      ways: `{name: build}`, ours first; `build()` returns the `Work`, or None where the way's
-        package is not installed.
-      budget: the largest ratio, our time to the fastest peer's, that we allow ourselves.
+      ours: builds our way.
+      peers: `{kind: peers}`, each kind with a budget of its own.
+      limit: the most seconds that ours may take, where that is what counts.
     """
 
-    ways: Mapping[str, Callable[[], Work | None]]
-    budget: float
+    ours: Build
+    peers: Mapping[str, Peers]
+    limit: float | None = None
+
+    @property
+    def ways(self) -> dict[str, Build]:
+        """All of them, ours first."""
+        theirs = {way: build for kind in self.peers.values() for way, build in kind.ways.items()}
+        return {"ours": self.ours, **theirs}
 
 
 class Taken(NamedTuple):
@@ -47,7 +75,7 @@ class Taken(NamedTuple):
       low: the lower quartile.
       high: the upper quartile.
       mebibytes: by how much its process grew, at most, from before the way was built.
-      operations: as in `Work`.
+      operations: of one item, where they are known.
     """
 
     median: float
@@ -55,6 +83,9 @@ class Taken(NamedTuple):
     high: float
     mebibytes: float
     operations: float | None
+
+
+_WARM_UP_CALLS, _WARM_UP_SECONDS = 3, 10.0
 
 
 def in_turns(module: str, row: str, *, rounds: int = 9) -> dict[str, Taken]:
@@ -66,7 +97,7 @@ def in_turns(module: str, row: str, *, rounds: int = 9) -> dict[str, Taken]:
     Args:
       module: has `ROWS`, `{name: Row}`.
       row: the row's name.
-      rounds: how often each is timed, after three calls to warm up.
+      rounds: how often each is timed, after three calls to warm up, fewer if they take long.
 
     Returns:
       `{way: Taken}`, in the row's order, without those whose package is missing.
@@ -101,18 +132,35 @@ def _work(module: str, row: str, way: str, pipe: Connection) -> None:
     before = _peak()
     work = build()
     if work is not None:
-        for _ in range(3):
-            work.call()
+        _warm_up(work)
     pipe.send(work is not None)
     if work is None:
         return
     while pipe.recv():
-        begun = time.perf_counter()
-        work.call()
-        pipe.send(time.perf_counter() - begun)
-    pipe.send((_peak() - before, work.operations))
+        pipe.send(_timed(work) / work.items)
+    operations = work.operations and work.operations / work.items
+    pipe.send((_peak() - before, operations))
+
+
+def _warm_up(work: Work) -> None:
+    begun = time.perf_counter()
+    for _ in range(_WARM_UP_CALLS):
+        _timed(work)
+        if time.perf_counter() - begun > _WARM_UP_SECONDS:
+            break
+
+
+def _timed(work: Work) -> float:
+    work.prepare()
+    begun = time.perf_counter()
+    work.call()
+    return time.perf_counter() - begun
 
 
 def _peak() -> float:
-    """The most memory this process has had, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The most memory this process has had, in MiB.
+
+    `getrusage` would begin with what its parent had.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024

@@ -17,17 +17,20 @@ import perceptual_jax as pj
 from benchmarks.ours import images
 from benchmarks.timing import Work
 
-__all__ = ["DISTANCES", "distance", "tensor", "vgg_loss"]
+__all__ = ["DISTANCES", "DRAWN", "distance", "feature_distance", "tensor", "use_all_cores"]
 
 Distance = Callable[[Tensor, Tensor], Tensor]
+Make = Callable[[torch.memory_format], Distance]
 
 
-def distance(name: str, count: int, side: int, *, gradient: bool, channels_last: bool) -> Work:
+def distance(
+    make: Make, count: int, side: int, *, gradient: bool, channels_last: bool = False
+) -> Work:
     """Values of pairs, or the gradient of their sum in x, as `benchmarks.ours.distance`."""
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    use_all_cores()
     torch.manual_seed(0)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    function = DISTANCES[name](layout)
+    function = make(layout)
     x, y = (tensor(batch).contiguous(memory_format=layout) for batch in images(count, side))
 
     def value() -> object:
@@ -40,6 +43,11 @@ def distance(name: str, count: int, side: int, *, gradient: bool, channels_last:
         return torch.autograd.grad(function(leaf, y).sum(), leaf)
 
     return Work(slope if gradient else value)
+
+
+def use_all_cores() -> None:
+    """As many threads as this process may have cores, which PyTorch does not always see."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 
 def tensor(batch: object) -> Tensor:
@@ -64,6 +72,7 @@ def _layer_features(
         for layer, leaves in pj.weights.read(network).items()
     }
     table = {"vgg16": _vgg16, "alexnet": _alexnet}[network](weights)
+    last = [name for name, _ in table if name in layers][-1]
 
     def features(x: Tensor) -> list[Tensor]:
         found = []
@@ -71,7 +80,7 @@ def _layer_features(
             x = operation(x)
             if name in layers:
                 found.append(x)
-                if len(found) == len(layers):
+                if name == last:
                     break
         return found
 
@@ -142,25 +151,63 @@ def _heads(name: str) -> list:
     return [next(iter(heads[layer].values())) for layer in sorted(heads)]
 
 
-def vgg_loss(layout: torch.memory_format, *, frozen: bool = True) -> tuple[Distance, list[Tensor]]:
-    """L1 on pixels and five layers before ReLU, and the network's weights."""
-    layers = ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3")
-    features, weights = _layer_features("vgg16", layers, layout, frozen=frozen)
+# --- Features ------------------------------------------------------------------------------
+
+_FEATURE_LAYERS = {
+    "vgg16": ("pixels", "conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3"),
+    "alexnet": ("pixels", "conv1", "conv2", "conv3", "conv4", "conv5"),
+}
+
+
+def feature_distance(
+    network: str,
+    layout: torch.memory_format,
+    *,
+    layers: Sequence[str] | None = None,
+    metric: str = "l1",
+    frozen: bool = True,
+) -> tuple[Distance, list[Tensor]]:
+    """The mean over layers of a metric, and the network's weights."""
+    layers = _FEATURE_LAYERS[network] if layers is None else layers
+    features, weights = _layer_features(network, layers, layout, frozen=frozen)
     mean, deviation = _channels(_MEAN), _channels(_DEVIATION)
+    compare = _METRICS[metric]
+
+    def embed(x: Tensor) -> list[Tensor]:
+        x = (x - mean) / deviation
+        return [x, *features(x)] if "pixels" in layers else features(x)
 
     def value(x: Tensor, y: Tensor) -> Tensor:
-        x, y = ((image - mean) / deviation for image in (x, y))
-        pairs = zip([x, *features(x)], [y, *features(y)], strict=True)
-        return sum((a - b).abs().mean(dim=(1, 2, 3)) for a, b in pairs) / 6
+        pairs = zip(embed(x), embed(y), strict=True)
+        return sum(compare(a, b) for a, b in pairs) / len(layers)
 
     return value, weights
 
 
-# --- Patches -------------------------------------------------------------------------------
+def _l1(x: Tensor, y: Tensor) -> Tensor:
+    return (x - y).abs().mean(dim=(1, 2, 3))
 
 
 def _l2(x: Tensor, y: Tensor) -> Tensor:
     return (x - y).square().mean(dim=(1, 2, 3))
+
+
+def _cosine(x: Tensor, y: Tensor) -> Tensor:
+    return 1 - functional.cosine_similarity(x, y, dim=1).mean(dim=(1, 2))
+
+
+def _gram(x: Tensor, y: Tensor) -> Tensor:
+    def gram(features: Tensor) -> Tensor:
+        flat = features.flatten(2)
+        return flat @ flat.transpose(1, 2) / flat.shape[2]
+
+    return (gram(x) - gram(y)).square().mean(dim=(1, 2))
+
+
+_METRICS = {"l1": _l1, "l2": _l2, "cosine": _cosine, "gram": _gram}
+
+
+# --- Patches -------------------------------------------------------------------------------
 
 
 def _patch_rbf(x: Tensor, y: Tensor, size: int, sigma: float) -> Tensor:
@@ -197,6 +244,26 @@ def _mmd_rff(layout: torch.memory_format) -> Distance:
     return lambda x, y: features(2 * x - 1, 2 * y - 1)
 
 
+def _mmd(size: int, sigmas: Sequence[float], margin: int = 0) -> Distance:
+    """Exact, from the kernel of all patches with all: three n x n matrices."""
+
+    def patches(x: Tensor) -> Tensor:
+        padded = functional.pad(2 * x - 1, (margin,) * 4, mode="reflect")
+        return functional.unfold(padded, size).transpose(1, 2)
+
+    def kernel_mean(u: Tensor, v: Tensor) -> Tensor:
+        squares = u.square().sum(dim=2)[:, :, None] + v.square().sum(dim=2)[:, None]
+        squares = squares - 2 * u @ v.transpose(1, 2)
+        kernels = (torch.exp(-squares / (2 * (sigma * size**2) ** 2)) for sigma in sigmas)
+        return sum(kernel.mean(dim=(1, 2)) for kernel in kernels)
+
+    def value(x: Tensor, y: Tensor) -> Tensor:
+        u, v = patches(x), patches(y)
+        return kernel_mean(u, u) + kernel_mean(v, v) - 2 * kernel_mean(u, v)
+
+    return value
+
+
 def _swd(layout: torch.memory_format) -> Distance:
     directions = torch.randn(256, 3, 7, 7)
     directions = directions / directions.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
@@ -230,14 +297,36 @@ def _ssim(layout: torch.memory_format) -> Distance:
     return value
 
 
-DISTANCES: dict[str, Callable[[torch.memory_format], Distance]] = {
+def _features(network: str, **options: object) -> Make:
+    return lambda layout: feature_distance(network, layout, **options)[0]
+
+
+DISTANCES: dict[str, Make] = {
+    "l1": lambda layout: lambda x, y: _l1(2 * x, 2 * y),
+    "l2": lambda layout: lambda x, y: _l2(2 * x, 2 * y),
     "lpips-vgg": lambda layout: _lpips("vgg16", "lpips-vgg-v0.1", layout),
     "lpips-alex": lambda layout: _lpips("alexnet", "lpips-alex-v0.1", layout),
-    "vgg16": lambda layout: vgg_loss(layout)[0],
+    "vgg16": _features("vgg16"),
+    "alexnet": _features("alexnet"),
+    **{
+        f"{network}(metric={metric!r})": _features(network, metric=metric)
+        for network in ("vgg16", "alexnet")
+        for metric in ("l2", "cosine", "gram")
+    },
+    **{
+        f"vgg16(layers={layer!r}, metric={metric!r})": _features(
+            "vgg16", layers=(layer,), metric=metric
+        )
+        for layer, metric in (("relu3_3", "l2"), ("relu3_3", "cosine"), ("relu4_3", "gram"))
+    },
     "mmd++": _mmd_plus_plus,
     "mmd-rff": _mmd_rff,
+    "mmd(patch_size=11, window=None)": lambda layout: _mmd(11, (0.06,), margin=5),
+    "mmd-multiscale": lambda layout: _mmd(7, (0.1, 0.05, 0.025, 0.01)),
     "swd": _swd,
     "ssim": _ssim,
     "patch-rbf": lambda layout: lambda x, y: _patch_rbf(2 * x - 1, 2 * y - 1, 3, 0.1),
 }
-"""`{catalogue name: layout -> distance}`, each at the catalogue's defaults."""
+"""`{spec of the catalogue: layout -> distance}`."""
+DRAWN = ("mmd++", "mmd-rff", "swd")
+"""Those that draw random numbers, each side its own: near one another, not equal."""

@@ -1,0 +1,117 @@
+"""What the rows time is the same work on both sides."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import __main__ as table
+from benchmarks import clustering, generators, image_mean, metrics
+from benchmarks.timing import Peers, Row, Taken
+from benchmarks.torch_forms import DRAWN
+from perceptual_jax.ops.transposed_convolution import conv_transpose2d
+
+pytestmark = pytest.mark.usefixtures("weights_store")
+
+
+@pytest.fixture
+def standard_promotion():
+    """Optax relies on implicit promotion; the library itself is tested without."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.mark.slow
+def test_scores_are_the_same():
+    torch.manual_seed(0)
+    ours, theirs = metrics.scores(2).call(), metrics.scores_in_torch(2).call()
+    assert len(ours) == 20
+    assert ours.keys() == theirs.keys()
+    for name, wanted in theirs.items():
+        rtol = 0.2 if name in DRAWN else 1e-4
+        np.testing.assert_allclose(ours[name], np.stack(wanted), rtol=rtol, err_msg=name)
+
+
+def test_assignments_are_the_same():
+    ours, theirs = clustering.assign(3), clustering.assign_in_loops(1)
+    assert ours.call()[:1].tolist() == theirs.call()
+    assert (ours.items, theirs.items) == (3, 1)
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_generators_take_the_same_steps():
+    ours, theirs = generators.glo(2), generators.glo_in_torch(2)
+    for _ in range(2):
+        np.testing.assert_allclose(ours.call(), theirs.call(), atol=2e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("standard_promotion")
+@pytest.mark.parametrize("name", ["vgg16", "mmd++"])
+def test_image_means_take_the_same_steps(name):
+    row = image_mean.ROWS[f"image-mean {name} 6x128"]
+    steps = [build().call() for build in row.ways.values()]
+    wanted, *others = (np.asarray(step) for step in steps)
+    for other in others:
+        other = other if other.shape == wanted.shape else other.transpose(0, 2, 3, 1)
+        # The first step of Adam is the gradient's sign: where that is near 0, or made of other
+        # random features, the ways part.
+        assert np.isclose(other, wanted, atol=1e-3).mean() > 0.8
+
+
+# --- Transposed convolution ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_transposed_convolution_is_pytorchs(monkeypatch, on_cpu):
+    module = "perceptual_jax.ops.transposed_convolution"
+    monkeypatch.setattr(f"{module}.on_cpu", lambda: on_cpu)
+    rng = np.random.default_rng(0)
+    images, kernel, bias, slopes = (
+        rng.standard_normal(shape, dtype=np.float32)
+        for shape in ((2, 5, 6, 8), (4, 4, 8, 3), (3,), (2, 10, 12, 3))
+    )
+    value, pullback = jax.vjp(conv_transpose2d, *map(jnp.asarray, (images, kernel, bias)))
+    got = (value, *pullback(jnp.asarray(slopes)))
+
+    inputs = [
+        torch.tensor(images).permute(0, 3, 1, 2).requires_grad_(),
+        torch.tensor(kernel).permute(2, 3, 0, 1).requires_grad_(),
+        torch.tensor(bias).requires_grad_(),
+    ]
+    output = torch.nn.functional.conv_transpose2d(*inputs, stride=2, padding=1)
+    of_inputs = torch.autograd.grad(output, inputs, torch.tensor(slopes).permute(0, 3, 1, 2))
+    wanted = (
+        output.detach().permute(0, 2, 3, 1),
+        of_inputs[0].permute(0, 2, 3, 1),
+        of_inputs[1].permute(2, 3, 0, 1),
+        of_inputs[2],
+    )
+    for g, w in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(g, w, rtol=1e-5, atol=1e-4)
+
+
+# --- The table -----------------------------------------------------------------------------
+
+
+def test_each_kind_of_peers_has_its_ratio_and_budget(monkeypatch):
+    nothing = lambda: None  # noqa: E731
+    peers = {
+        "PyTorch": Peers({"a": nothing, "b": nothing}, 1.0),
+        "JAX": Peers({"c": nothing}, 0.5),
+        "missing": Peers({"d": nothing}, 0.5),
+    }
+    row = Row(nothing, peers, limit=2.0)
+    monkeypatch.setattr(table, "row_of", lambda name: row)
+    taken = {
+        way: Taken(seconds, seconds, seconds, 0.0, None)
+        for way, seconds in {"ours": 1.0, "a": 4.0, "b": 2.0, "c": 1.0}.items()
+    }
+    assert table.ratios("row", taken) == {"PyTorch": (0.5, 1.0), "JAX": (1.0, 0.5)}
+    assert [line[5] for line in table.lines("row", taken, 1.0)] == [
+        "2000 ms",
+        "1.00",
+        "1.00",
+        "0.50",
+    ]
