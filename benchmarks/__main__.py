@@ -45,6 +45,8 @@ def main() -> None:
     if arguments.json:
         record = {"about": _about(gigaflops), "rows": as_record(results)}
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+    if arguments.markdown:
+        arguments.markdown.write_text(markdown(results, gigaflops))
     if arguments.plot:
         plot(results, arguments.plot)
 
@@ -108,6 +110,31 @@ def as_record(results: dict[str, dict[str, Taken]]) -> dict:
     }
 
 
+def markdown(results: dict[str, dict[str, Taken]], gigaflops: float) -> str:
+    """A line for every row and kind of peers, against the fastest of them."""
+    found = [
+        "| row | ours, ms | of peak | MiB | fastest peer, ms | MiB | ratio | budget |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row, taken in results.items():
+        ours = taken["ours"]
+        speed = f"{ours.operations / ours.median / 1e9 / gigaflops:.0%}" if ours.operations else ""
+        begun = f"| {row} | {1e3 * ours.median:.1f} | {speed} | {ours.mebibytes:.0f} |"
+        limit = row_of(row).limit
+        if limit is not None:
+            found.append(f"{begun} | | | {1e3 * limit:.0f} ms |")
+        for kind, (ratio, budget) in ratios(row, taken).items():
+            ways = row_of(row).peers[kind].ways
+            way = min((w for w in ways if w in taken), key=lambda w: taken[w].median)
+            peer = taken[way]
+            mark = "" if ratio <= budget else " ✗"
+            found.append(
+                f"{begun} {way} {1e3 * peer.median:.1f} | {peer.mebibytes:.0f} "
+                f"| {ratio:.2f}{mark} | {budget} |"
+            )
+    return "\n".join(found) + "\n"
+
+
 def plot(results: dict[str, dict[str, Taken]], file: Path) -> None:
     """Draws the ratios to the fastest peer of each kind as bars, within the budget or not."""
     from matplotlib.figure import Figure
@@ -134,6 +161,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("rows", nargs="*", default=["*"], help="names or patterns; by default all")
     parser.add_argument("--list", action="store_true", help="name the rows and stop")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
+    parser.add_argument("--markdown", type=Path, help="also write a table of them to this file")
     parser.add_argument("--plot", type=Path, help="also draw the ratios into this PNG")
     parser.add_argument("--rounds", type=int, default=9, help="how often each way is timed")
     arguments = parser.parse_args()

@@ -20,19 +20,20 @@ from benchmarks.timing import Build, Peers, Row, Work
 from experiments.common.optimise import adam_descent
 from experiments.image_mean import embed_targets, mean_loss
 
-__all__ = ["ROWS"]
+__all__ = ["ROWS", "target_images"]
 
 _TARGETS, _SIZE = 6, 128
 
 
-def _targets() -> np.ndarray:
+def target_images() -> np.ndarray:
+    """What every way starts towards, [1, n, h, w, 3]."""
     return np.random.default_rng(0).random((1, _TARGETS, _SIZE, _SIZE, 3), dtype=np.float32)
 
 
 def _ours(name: str) -> Work:
     distance = pj.make(name)
     params = distance.init(jax.random.key(0))
-    targets = embed_targets(distance, params, jnp.asarray(_targets()))
+    targets = embed_targets(distance, params, jnp.asarray(target_images()))
     return _steps(mean_loss(distance), (params, targets))
 
 
@@ -43,7 +44,7 @@ def _plain_jax(name: str) -> Work:
         params, targets = context
         return distance(params, jnp.repeat(images, _TARGETS, axis=0), targets).mean(keepdims=True)
 
-    return _steps(loss, (distance.init(jax.random.key(0)), jnp.asarray(_targets()[0])))
+    return _steps(loss, (distance.init(jax.random.key(0)), jnp.asarray(target_images()[0])))
 
 
 def _steps(loss: Callable, context: object) -> Work:
@@ -72,7 +73,7 @@ def _plain_torch(name: str, *, at_once: int = _TARGETS, frozen: bool = True) -> 
         loss_of, weights = torch_forms.DISTANCES[name](layout), []
     else:
         loss_of, weights = torch_forms.feature_distance(name, layout, frozen=False)
-    inputs = torch_forms.tensor(_targets()[0]).split(at_once)
+    inputs = torch_forms.tensor(target_images()[0]).split(at_once)
     image = torch.full((1, 3, _SIZE, _SIZE), 0.5, requires_grad=True)
     optimiser = torch.optim.Adam([image], lr=0.01)
 

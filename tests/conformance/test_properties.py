@@ -361,6 +361,7 @@ UNPROVED = {
         (label for label in CASES if "contextual" in label), "not even symmetric: nearest features"
     ),
     "weighted sum": "has a part SSIM",
+    "tiles": "is SSIM, tile by tile",
     "windows": "is SSIM of windows",
 }
 
