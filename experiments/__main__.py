@@ -65,7 +65,7 @@ def _run(command: str, module: ModuleType, arguments: list[str]) -> int:
 
     # A second run of a command need not compile again.
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     try:
         module.run(_parse(command, module, arguments))
     except InputError as error:
