@@ -217,9 +217,12 @@ def plot(found: dict[str, dict[str, list[Point]]], file: Path) -> None:
                 sizes = [point.size for point in points]
                 place.loglog(sizes, [getattr(p, value) for p in points], "o-", label=name)
             first = next(iter(lines.values()))
+            sizes = [point.size for point in first]
             ends = np.array([first[0].size, first[-1].size], float)
             slope = ends[0] / ends if panel == "devices" else ends / ends[0]
             place.loglog(ends, getattr(first[0], value) * slope, "k:", label="proportional")
+            place.set_xticks(sizes, [str(size) for size in sizes])
+            place.minorticks_off()
             place.set_xlabel(PANELS[panel][1])
             place.set_ylabel(label)
             place.grid(alpha=0.3)

@@ -8,7 +8,7 @@ import torch
 
 import perceptual_jax as pj
 from benchmarks import __main__ as table
-from benchmarks import clustering, generators, image_mean, metrics
+from benchmarks import clustering, generators, growth, image_mean, metrics
 from benchmarks.timing import Peers, Row, Taken
 from benchmarks.torch_forms import DRAWN
 from perceptual_jax.ops.transposed_convolution import conv_transpose2d
@@ -125,3 +125,13 @@ def test_each_kind_of_peers_has_its_ratio_and_budget(monkeypatch):
         "1.00",
         "0.50",
     ]
+
+
+def test_growth_is_measured_and_drawn(tmp_path):
+    name, point = next(growth.by_batch())
+    assert name == "lpips-vgg"
+    assert point.size == 1
+    assert min(point[1:]) > 0
+    lines = {name: [point, point._replace(size=2)]}
+    growth.plot({"batch": lines, "devices": lines}, tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").stat().st_size > 10_000
