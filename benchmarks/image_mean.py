@@ -20,7 +20,7 @@ from benchmarks.timing import Build, Peers, Row, Work
 from experiments.common.optimise import adam_descent
 from experiments.image_mean import embed_targets, mean_loss
 
-__all__ = ["ROWS", "target_images"]
+__all__ = ["ROWS", "starting_image", "target_images"]
 
 _TARGETS, _SIZE = 6, 128
 
@@ -28,6 +28,11 @@ _TARGETS, _SIZE = 6, 128
 def target_images() -> np.ndarray:
     """What every way starts towards, [1, n, h, w, 3]."""
     return np.random.default_rng(0).random((1, _TARGETS, _SIZE, _SIZE, 3), dtype=np.float32)
+
+
+def starting_image() -> np.ndarray:
+    """Where every way starts, [1, h, w, 3]; nothing is constant, so that no pool meets ties."""
+    return 0.25 + 0.5 * np.random.default_rng(1).random((1, _SIZE, _SIZE, 3), dtype=np.float32)
 
 
 def _ours(name: str) -> Work:
@@ -49,7 +54,7 @@ def _plain_jax(name: str) -> Work:
 
 def _steps(loss: Callable, context: object) -> Work:
     descent = adam_descent(loss, learning_rate=0.01)
-    state = descent.init(jnp.full((1, _SIZE, _SIZE, 3), 0.5))
+    state = descent.init(jnp.asarray(starting_image()))
 
     def step() -> object:
         nonlocal state
@@ -74,7 +79,7 @@ def _plain_torch(name: str, *, at_once: int = _TARGETS, frozen: bool = True) -> 
     else:
         loss_of, weights = torch_forms.feature_distance(name, layout, frozen=False)
     inputs = torch_forms.tensor(target_images()[0]).split(at_once)
-    image = torch.full((1, 3, _SIZE, _SIZE), 0.5, requires_grad=True)
+    image = torch_forms.tensor(starting_image()).requires_grad_()
     optimiser = torch.optim.Adam([image], lr=0.01)
 
     def step() -> object:

@@ -60,14 +60,18 @@ def test_image_means_take_steps_as_good(name):
     def loss(image):
         return jax.jit(distance.__call__)(params, jnp.asarray(image), targets).mean()
 
-    begun = loss(jnp.full((1, 128, 128, 3), 0.5))
+    begun = loss(image_mean.starting_image())
     steps = [np.asarray(build().call()) for build in row.ways.values()]
     gains = [
         begun - loss(step if step.shape[-1] == 3 else step.transpose(0, 2, 3, 1)) for step in steps
     ]
     assert gains[0] > 0
-    # Of other random features, other gradients.
-    np.testing.assert_allclose(gains[1:], gains[0], rtol=0.2 if name in DRAWN else 0.01)
+    for way, gain in zip(row.ways, gains, strict=True):
+        if name in DRAWN and "PyTorch" in way:
+            # A step down the same mean of other random features: worth most of ours.
+            assert gain > 0.5 * gains[0]
+        else:
+            np.testing.assert_allclose(gain, gains[0], rtol=0.01)
 
 
 # --- Transposed convolution ----------------------------------------------------------------
