@@ -76,7 +76,7 @@ def _stand_in_for_torchvision() -> None:
 
 
 def _lpips(network: str) -> Distance | None:
-    if find_spec("lpips") is None:
+    if find_spec("lpips") is None or find_spec("tqdm") is None:
         return None
     _stand_in_for_torchvision()
     import lpips
