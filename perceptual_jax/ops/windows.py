@@ -122,7 +122,7 @@ def project_patches(
     """
     size, _, channels, count = directions.shape
     down, across = window_counts(images.shape[1], images.shape[2], size, stride)
-    planes = jnp.moveaxis(images, 3, 0)
+    planes = jnp.moveaxis(images, 3, 1)
     columns = jnp.concatenate(
         [
             planes[
@@ -133,15 +133,18 @@ def project_patches(
             ]
             for row in range(size)
             for column in range(size)
-        ]
+        ],
+        axis=1,
     )
-    projected = jax.lax.dot_general(
-        directions.astype(images.dtype).reshape(size * size * channels, count),
-        columns.reshape(size * size * channels, images.shape[0], down * across),
-        (((0,), (0,)), ((), ())),
+    n, depth = images.shape[0], size * size * channels
+    # A copy of the directions for every image: one product of all would have to be turned.
+    flat = directions.astype(images.dtype).reshape(depth, count)
+    return jnp.einsum(
+        "ndk,ndm->nkm",
+        jnp.broadcast_to(flat, (n, depth, count)),
+        columns.reshape(n, depth, down * across),
         precision=precision,
     )
-    return projected.swapaxes(0, 1)
 
 
 def mean_patch(images: Float[Array, "n h w c"], size: int, stride: int = 1) -> Array:
