@@ -11,7 +11,6 @@ from benchmarks import __main__ as table
 from benchmarks import clustering, generators, growth, image_mean, metrics
 from benchmarks.timing import Peers, Row, Taken
 from benchmarks.torch_forms import DRAWN
-from perceptual_jax.ops.transposed_convolution import conv_transpose2d
 
 pytestmark = pytest.mark.usefixtures("weights_store")
 
@@ -72,38 +71,6 @@ def test_image_means_take_steps_as_good(name):
             assert gain > 0.5 * gains[0]
         else:
             np.testing.assert_allclose(gain, gains[0], rtol=0.01)
-
-
-# --- Transposed convolution ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("on_cpu", [True, False])
-def test_transposed_convolution_is_pytorchs(monkeypatch, on_cpu):
-    module = "perceptual_jax.ops.transposed_convolution"
-    monkeypatch.setattr(f"{module}.on_cpu", lambda: on_cpu)
-    rng = np.random.default_rng(0)
-    images, kernel, bias, slopes = (
-        rng.standard_normal(shape, dtype=np.float32)
-        for shape in ((2, 5, 6, 8), (4, 4, 8, 3), (3,), (2, 10, 12, 3))
-    )
-    value, pullback = jax.vjp(conv_transpose2d, *map(jnp.asarray, (images, kernel, bias)))
-    got = (value, *pullback(jnp.asarray(slopes)))
-
-    inputs = [
-        torch.tensor(images).permute(0, 3, 1, 2).requires_grad_(),
-        torch.tensor(kernel).permute(2, 3, 0, 1).requires_grad_(),
-        torch.tensor(bias).requires_grad_(),
-    ]
-    output = torch.nn.functional.conv_transpose2d(*inputs, stride=2, padding=1)
-    of_inputs = torch.autograd.grad(output, inputs, torch.tensor(slopes).permute(0, 3, 1, 2))
-    wanted = (
-        output.detach().permute(0, 2, 3, 1),
-        of_inputs[0].permute(0, 2, 3, 1),
-        of_inputs[1].permute(2, 3, 0, 1),
-        of_inputs[2],
-    )
-    for g, w in zip(got, wanted, strict=True):
-        np.testing.assert_allclose(g, w, rtol=1e-5, atol=1e-4)
 
 
 # --- The table -----------------------------------------------------------------------------
