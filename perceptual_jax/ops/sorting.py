@@ -14,7 +14,7 @@ cache, and a process that ends while one is still running aborts (wait for resul
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import Any
@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
-from jax.interpreters import batching, mlir, xla
+from jax.interpreters import ad, batching, mlir, xla
 
 from perceptual_jax._typing import Array
 from perceptual_jax.ops.safe import safe_power
@@ -31,18 +31,12 @@ from perceptual_jax.ops.safe import safe_power
 __all__ = ["sliced_difference", "sort_last"]
 
 
-@jax.custom_jvp
 def sort_last(values: Array) -> Array:
     """Values sorted along the last axis, NaN last."""
-    return _sort.bind(values)
+    return _sort.bind(values)[0]
 
 
-@sort_last.defjvp
-def _sort_last_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    (values,), (tangent,) = primals, tangents
-    order = _argsort.bind(jax.lax.stop_gradient(values))
-    take = partial(jnp.take_along_axis, indices=order, axis=-1)
-    return take(values), take(tangent)
+# --- In NumPy ------------------------------------------------------------------------------
 
 
 @cache
@@ -55,46 +49,79 @@ _BLOCK = 2**16
 fresh pages may take longer than the sort (60 x 128 x 3364 numbers: 80 ms, and up to 300)."""
 
 
-def _by_rows(fill: Callable[[np.ndarray, np.ndarray], None], values: np.ndarray, dtype: Any) -> Any:
-    """What `fill(rows, results)` makes of the last axis, on every core.
+def _by_rows(fill: Callable[..., None], dtypes: Sequence[Any], *operands: np.ndarray) -> tuple:
+    """What `fill(*rows of operands, *rows of results)` makes of the last axis, on every core.
 
     NumPy lets go of Python while it sorts.
     """
-    found = np.empty(values.shape, dtype)
-    count = values.shape[-1]
-    rows, results = values.reshape(-1, count), found.reshape(-1, count)
-    step = max(_BLOCK // max(count, 1), 1)
-    starts = range(0, len(rows), step)
+    shape = operands[0].shape
+    results = tuple(np.empty(shape, dtype) for dtype in dtypes)
+    flat = [each.reshape(-1, shape[-1]) for each in (*operands, *results)]
+    step = max(_BLOCK // max(shape[-1], 1), 1)
+    starts = range(0, len(flat[0]), step)
 
     def some(starts: range) -> None:
         for start in starts:
-            block = slice(start, start + step)
-            fill(rows[block], results[block])
+            fill(*(each[start : start + step] for each in flat))
 
     cores = os.cpu_count() or 1
     for _ in _threads().map(some, (starts[core::cores] for core in range(cores))):
         pass
-    return found
+    return results
 
 
-def _sorted(rows: np.ndarray, results: np.ndarray) -> None:
+def _sort_in_numpy(rows: np.ndarray, results: np.ndarray) -> None:
     results[:] = rows
     results.sort(axis=-1)
 
 
-def _orders(rows: np.ndarray, results: np.ndarray) -> None:
-    """The places of each row's sorted values, equal ones in the order they came.
+def _sort_with_order_in_numpy(rows: np.ndarray, results: np.ndarray, orders: np.ndarray) -> None:
+    """Also the places the values had, of equal ones in the order they came.
 
     A float32 and its place make one 64-bit integer, whose sort NumPy has vectorised: 39 ms where
     a stable argsort takes 234.
     """
-    for row, order in zip(rows, results, strict=True):
-        # One zero and one NaN, of the two and the many that there are.
-        row = np.where(np.isnan(row), np.float32(np.nan), row + np.float32(0))
-        bits = row.view(np.int32).astype(np.int64)
-        keys = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits) << 32 | np.arange(row.size)
-        keys.sort()
-        order[:] = keys  # the lower half
+    # One zero and one NaN, of the two and the many that there are.
+    alike = np.where(np.isnan(rows), np.float32(np.nan), rows + np.float32(0))
+    bits = alike.view(np.int32).astype(np.int64)
+    keys = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits) << 32 | np.arange(rows.shape[-1])
+    keys.sort(axis=-1)
+    orders[:] = keys  # the lower half
+    _take_in_numpy(rows, orders, results)
+
+
+def _take_in_numpy(rows: np.ndarray, orders: np.ndarray, results: np.ndarray) -> None:
+    np.take(rows, _places(orders), out=results, mode="clip")
+
+
+def _put_in_numpy(rows: np.ndarray, orders: np.ndarray, results: np.ndarray) -> None:
+    results.reshape(-1)[_places(orders)] = rows
+
+
+def _places(orders: np.ndarray) -> np.ndarray:
+    """In the rows laid end to end."""
+    count, length = orders.shape
+    return orders + np.arange(0, count * length, length)[:, None]
+
+
+# --- In XLA --------------------------------------------------------------------------------
+
+
+def _sort_with_order_in_xla(values: Array) -> tuple[Array, Array]:
+    places = jax.lax.broadcasted_iota(jnp.int32, values.shape, values.ndim - 1)
+    ordered, order = jax.lax.sort((values, places), dimension=values.ndim - 1, num_keys=1)
+    return ordered, order
+
+
+def _take_in_xla(values: Array, order: Array) -> tuple[Array]:
+    return (jnp.take_along_axis(values, order, axis=-1),)
+
+
+def _put_in_xla(values: Array, order: Array) -> tuple[Array]:
+    return (jnp.put_along_axis(jnp.zeros_like(values), order, values, axis=-1, inplace=False),)
+
+
+# --- Primitives ----------------------------------------------------------------------------
 
 
 def _may_call_back(context: mlir.LoweringRuleContext) -> bool:
@@ -102,7 +129,7 @@ def _may_call_back(context: mlir.LoweringRuleContext) -> bool:
     module = context.module_context
     return (
         # JAX reads the x64 flag of a callback's thread, not of the caller: float64 would be lost.
-        all(values.dtype == np.float32 for values in context.avals_in)  # type: ignore[attr-defined]
+        context.avals_in[0].dtype == np.float32  # type: ignore[attr-defined]
         and getattr(module.axis_context, "num_devices", None) == 1
         and len(module.platforms) == 1
         and not module.lowering_parameters.for_export
@@ -111,30 +138,51 @@ def _may_call_back(context: mlir.LoweringRuleContext) -> bool:
 
 def _primitive(
     name: str,
-    in_numpy: Callable[[np.ndarray], np.ndarray],
-    in_xla: Callable[[Array], Array],
-    dtype: Any = None,
+    in_numpy: Callable[..., None],
+    in_xla: Callable[..., tuple],
+    *,
+    with_order: bool = False,
 ) -> Primitive:
-    """An operation along the last axis that keeps the shape, in two forms."""
+    """An operation along the last axis that keeps the shape, in two forms.
+
+    Args:
+      name: of the primitive.
+      in_numpy: fills rows, for `_by_rows`.
+      in_xla: of whole arrays, which it returns a tuple of.
+      with_order: whether it also returns places, int32.
+    """
     primitive = Primitive(name)
+    primitive.multiple_results = True
     primitive.def_impl(partial(xla.apply_primitive, primitive))
-    primitive.def_abstract_eval(lambda values: values.update(dtype=dtype or values.dtype))
 
-    def batched(arguments: tuple[Array], axes: tuple[int]) -> tuple[Array, int]:
-        return primitive.bind(jnp.moveaxis(arguments[0], axes[0], 0)), 0
+    @primitive.def_abstract_eval
+    def results(values: Any, *_: Any) -> list:
+        return [values, values.update(dtype=np.dtype(np.int32))][: 1 + with_order]
 
-    lowered_in_xla = mlir.lower_fun(in_xla, multiple_results=False)
+    def batched(operands: Sequence[Array], axes: Sequence[int | None]) -> tuple:
+        pairs = list(zip(operands, axes, strict=True))
+        size = next(each.shape[axis] for each, axis in pairs if axis is not None)
+        moved = (
+            jnp.broadcast_to(each, (size, *each.shape))
+            if axis is None
+            else jnp.moveaxis(each, axis, 0)
+            for each, axis in pairs
+        )
+        return primitive.bind(*moved), [0] * (1 + with_order)
 
-    def lowered_on_cpu(context: mlir.LoweringRuleContext, operand: Any) -> Any:
+    lowered_in_xla = mlir.lower_fun(in_xla, multiple_results=True)
+
+    def lowered_on_cpu(context: mlir.LoweringRuleContext, *operands: Any) -> Any:
         if not _may_call_back(context):
-            return lowered_in_xla(context, operand)
+            return lowered_in_xla(context, *operands)
+        dtypes = [each.dtype for each in context.avals_out]
         # `jax.pure_callback` would put the operands on the device first, which waits for a
         # thread that another callback may hold.
         results, _, _ = mlir.emit_python_callback(
             context,
-            lambda values: (in_numpy(values),),
+            partial(_by_rows, in_numpy, dtypes),
             None,
-            [operand],
+            list(operands),
             context.avals_in,  # type: ignore[arg-type]
             context.avals_out,
             has_side_effect=False,
@@ -147,17 +195,46 @@ def _primitive(
     return primitive
 
 
-_sort = _primitive(
-    "sort_last",
-    lambda values: _by_rows(_sorted, values, values.dtype),
-    partial(jnp.sort, axis=-1),
+_sort = _primitive("sort", _sort_in_numpy, lambda values: (jnp.sort(values, axis=-1),))
+_sort_with_order = _primitive(
+    "sort_with_order", _sort_with_order_in_numpy, _sort_with_order_in_xla, with_order=True
 )
-_argsort = _primitive(
-    "order_last",
-    lambda values: _by_rows(_orders, values, np.int32),
-    lambda values: jnp.argsort(values, axis=-1).astype(jnp.int32),
-    dtype=np.dtype(np.int32),
-)
+_take = _primitive("take_in_order", _take_in_numpy, _take_in_xla)
+_put = _primitive("put_in_order", _put_in_numpy, _put_in_xla)
+
+
+# Sorting moves values, and derivatives with them; taking and putting undo each other.
+
+
+def _sort_derivative(primals: tuple[Array], tangents: tuple[Array]) -> tuple[list, list]:
+    ordered, order = _sort_with_order.bind(*primals)
+    return [ordered], _take.bind(*tangents, order)
+
+
+def _sort_with_order_derivative(primals: tuple[Array], tangents: tuple[Array]) -> tuple[list, list]:
+    ordered, order = _sort_with_order.bind(*primals)
+    no_tangent = ad.Zero(jax.typeof(order).to_tangent_aval())
+    return [ordered, order], [*_take.bind(*tangents, order), no_tangent]
+
+
+def _moved(primitive: Primitive, primals: tuple, tangents: tuple) -> tuple[list, list]:
+    """The derivative of one that is linear in the values."""
+    order = primals[1]
+    return primitive.bind(*primals), primitive.bind(tangents[0], order)
+
+
+def _moved_back(inverse: Primitive, cotangents: list, _: Any, order: Array) -> list:
+    return [*inverse.bind(cotangents[0], order), None]
+
+
+ad.primitive_jvps[_sort] = _sort_derivative
+ad.primitive_jvps[_sort_with_order] = _sort_with_order_derivative
+for _mover, _inverse in ((_take, _put), (_put, _take)):
+    ad.primitive_jvps[_mover] = partial(_moved, _mover)
+    ad.primitive_transposes[_mover] = partial(_moved_back, _inverse)
+
+
+# --- Sorted samples ------------------------------------------------------------------------
 
 
 def sliced_difference(ex: Array, ey: Array, power: float) -> Array:
