@@ -71,7 +71,34 @@ def imagenet_normalised(images: Array) -> Array:
 def unit_normalised(features: Array) -> Array:
     """Scales each position's channel vector to norm 1; zero vectors stay zero."""
     wide = at_least_float32(features)  # Squares of features would leave the range of float16.
-    return (wide / (safe_norm(wide) + 1e-10)).astype(features.dtype)
+    return _divided_by_norm(wide).astype(features.dtype)
+
+
+_TINY = 1e-10
+"""Added to norms, as the published code does."""
+
+
+@jax.custom_jvp
+def _divided_by_norm(vectors: Array) -> Array:
+    return vectors / (safe_norm(vectors) + _TINY)
+
+
+@_divided_by_norm.defjvp
+def _divided_by_norm_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """A tangent without its part along the vector, divided by the norm.
+
+    That part is copied to the channels as a product with ones, whose transpose in the gradient is
+    one too: a gradient of LPIPS at 256 px takes 440 ms on two CPU cores so, and 500 with the sum
+    over channels that is the transpose of a broadcast.
+    """
+    (vectors,), (tangent,) = primals, tangents
+    norm = safe_norm(vectors)
+    unit = vectors / (norm + _TINY)
+    along = (unit * tangent).sum(axis=-1, keepdims=True)
+    along = along * ((norm + _TINY) / jnp.where(norm > 0, norm, 1))
+    ones = jnp.ones((1, vectors.shape[-1]), vectors.dtype)
+    copied = jnp.matmul(along, ones, precision=jax.lax.Precision.HIGHEST)
+    return unit, (tangent - unit * copied) / (norm + _TINY)
 
 
 def pretrained(weight_set: str) -> Callable[[Key], Params]:
