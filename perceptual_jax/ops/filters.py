@@ -138,13 +138,23 @@ def _transposed(
     cotangent: Array, images: Any, *, weights: tuple[float, ...], stride: int
 ) -> tuple[Array]:
     reach = len(weights) - 1
-    spread = [
-        (reach, side - 1 - (outputs - 1) * stride, stride - 1)
-        for side, outputs in zip(images.aval.shape[1:3], cotangent.shape[1:3], strict=True)
+    for axis in (1, 2):
+        outputs, side = cotangent.shape[axis], images.aval.shape[axis]
+        seen = (outputs - 1) * stride + 1
+        apart = [(0, 0, stride - 1 if each == axis else 0) for each in range(4)]
+        spread = jax.lax.pad(cotangent, jnp.zeros((), cotangent.dtype), apart)
+        # Fused with what made the cotangent, padding computes it one number after the other: a
+        # gradient of patch-rbf takes 1.1 ms so for 8 x 128 x 128 x 3, and 0.5 with concatenations.
+        cotangent = _with_zeros(spread, reach, side - seen, axis)
+    return (_filter.bind(cotangent, weights=weights[::-1], stride=1),)
+
+
+def _with_zeros(images: Array, before: int, after: int, axis: int) -> Array:
+    sides = [
+        jnp.zeros((*images.shape[:axis], size, *images.shape[axis + 1 :]), images.dtype)
+        for size in (before, after)
     ]
-    zero = jnp.zeros((), cotangent.dtype)
-    padded = jax.lax.pad(cotangent, zero, [(0, 0, 0), *spread, (0, 0, 0)])
-    return (_filter.bind(padded, weights=weights[::-1], stride=1),)
+    return jnp.concatenate([sides[0], images, sides[1]], axis=axis)
 
 
 def _batched(
