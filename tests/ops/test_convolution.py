@@ -87,6 +87,11 @@ def test_winograds_error():
         ((8, 16, 16, 256), (3, 3, 256, 256), 1, False, winograd),
         ((8, 4, 4, 512), (3, 3, 512, 512), 1, False, patches),
         ((8, 4, 4, 512), (1, 1, 512, 512), 0, False, direct),
+        ((1, 15, 15, 384), (3, 3, 384, 256), 1, False, direct),
+        ((1, 15, 15, 256), (3, 3, 384, 256), 1, True, patches),
+        ((8, 7, 7, 64), (5, 5, 64, 192), 2, False, patches),
+        ((4, 31, 31, 64), (5, 5, 64, 192), 2, False, strips),
+        ((4, 31, 31, 192), (5, 5, 64, 192), 2, True, patches),
     ],
 )
 def test_which_form(images, kernel, padding, turned, wanted):
@@ -112,26 +117,40 @@ CASES = [
 """Images, side, c, o, size of the kernel, padding: one for every form."""
 
 
-@pytest.mark.parametrize(("n", "side", "channels", "outputs", "size", "padding"), CASES)
-def test_derivatives(n, side, channels, outputs, size, padding):
+def assert_same_derivatives(images, kernel, **options):
     """Forwards, backwards, twice, of what is not linear, as those of JAX's own convolution."""
-    images, kernel = draw(0, n, side, side, channels), 0.05 * draw(1, size, size, channels, outputs)
     tangents = draw(2, *images.shape), draw(3, *kernel.shape)
 
     def summed(convolve):
-        return lambda *operands: jnp.sin(convolve(*operands, padding=padding)).sum()
+        return lambda *operands: jnp.sin(convolve(*operands, **options)).sum()
 
     def all_of(convolve):
         gradient = jax.grad(summed(convolve), argnums=(0, 1))
         return jax.jit(
             lambda *operands: (
-                convolve(*operands, padding=padding),
+                convolve(*operands, **options),
                 jax.jvp(summed(convolve), operands, tangents),
                 jax.jvp(gradient, operands, tangents),
             )
         )(images, kernel)
 
     assert_all_close(all_of(conv2d), all_of(plain), rtol=2e-5)
+
+
+@pytest.mark.parametrize(("n", "side", "channels", "outputs", "size", "padding"), CASES)
+def test_derivatives(n, side, channels, outputs, size, padding):
+    images, kernel = draw(0, n, side, side, channels), 0.05 * draw(1, size, size, channels, outputs)
+    assert_same_derivatives(images, kernel, padding=padding)
+
+
+@pytest.mark.parametrize(
+    ("sides", "size", "padding", "stride"),
+    [((23, 18), 11, 2, 4), ((16, 9), 3, 1, 2), ((9, 11), 4, 0, 3), ((10, 13), 2, 0, 3)],
+)
+def test_derivatives_at_a_stride(sides, size, padding, stride):
+    """Also where the last pixels are never seen, and those between small kernels."""
+    images, kernel = draw(0, 2, *sides, 3), 0.05 * draw(1, size, size, 3, 4)
+    assert_same_derivatives(images, kernel, padding=padding, stride=stride)
 
 
 @pytest.mark.parametrize("axes", [(1, None), (0, 0), (None, 0)])
