@@ -35,16 +35,16 @@ def main() -> None:
         print(*rows, sep="\n")
         return
     gigaflops = peak.product_gigaflops()
-    results = {}
+    results: dict[str, dict[str, Taken]] = {}
     print(f"products: {gigaflops:.0f} GFLOP/s")
     print(_LINE.format("row", "way", *COLUMNS))
     for row in rows:
         results[row] = in_turns(ROWS[row].__name__, row, rounds=arguments.rounds)
         for line in lines(row, results[row], gigaflops):
             print(_LINE.format(*line), flush=True)
-    if arguments.json:
-        record = {"about": _about(gigaflops), "rows": as_record(results)}
-        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+        if arguments.json:  # After every row: all of them take an hour.
+            record = {"about": _about(gigaflops), "rows": as_record(results)}
+            arguments.json.write_text(json.dumps(record, indent=1) + "\n")
     if arguments.markdown:
         arguments.markdown.write_text(markdown(results, gigaflops))
     if arguments.plot:
