@@ -17,6 +17,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "demo": ("experiments.demo", "which loss sees like a person? one report, in minutes"),
     "compare": ("experiments.compare", "distances between two images, or two folders of them"),
+    "two-afc": ("experiments.two_afc", "which distance agrees with people about which is nearer"),
     "image-mean": ("experiments.image_mean", "the mean of similar images under each distance"),
     "list": ("experiments.catalogue", "the distances there are"),
     "weights": ("experiments.weights", "list, get and verify pretrained weights"),

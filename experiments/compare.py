@@ -21,12 +21,12 @@ from rich.table import Table
 
 import perceptual_jax as pj
 from experiments.common.data import centre_square
+from experiments.common.groups import grouped
 from experiments.common.progress import console, progress
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, file_name, start
 from perceptual_jax._files import write_whole
 from perceptual_jax._typing import Array, ImageLike, Params
-from perceptual_jax.backbones import BACKBONES
 from perceptual_jax.errors import InputError, positive_integer
 
 __all__ = ["PRESETS", "Config", "heat", "run", "scorer"]
@@ -75,29 +75,20 @@ _Pictures = dict[str, list[tuple[np.ndarray, str]]]
 def scorer(
     distances: Sequence[pj.Distance], seed: int
 ) -> tuple[Params, Callable[[ImageLike, ImageLike], dict[str, Array]]]:
-    """Distances on one network as one program, which share its pass; the others one by one.
-
-    One program of all would hold what all work with at once: 16 GiB for the whole catalogue at
-    768 x 512 pixels.
+    """Distances as programs, those on one network as one.
 
     Returns:
       The params of all, and `score(x, y) -> {name: [n]}`.
     """
-    params: dict[str, Any] = {}
-    groups: dict[frozenset[str], list[pj.Distance]] = {}
-    for distance in distances:
-        own = distance.init(jax.random.key(seed))
-        params |= own
-        networks = frozenset(own.keys() & BACKBONES.keys())
-        groups.setdefault(networks or frozenset([distance.name]), []).append(distance)
+    params, groups = grouped(distances, seed)
 
     @partial(jax.jit, static_argnums=0)
-    def values(group: frozenset[str], params: Params, x: ImageLike, y: ImageLike) -> Any:
+    def values(group: int, params: Params, x: ImageLike, y: ImageLike) -> Any:
         return {distance.name: distance(params, x, y) for distance in groups[group]}
 
     def score(x: ImageLike, y: ImageLike) -> dict[str, Array]:
         found: dict[str, Array] = {}
-        for group in groups:
+        for group in range(len(groups)):
             found |= values(group, params, x, y)
         return found
 

@@ -12,7 +12,14 @@ from scipy import ndimage
 import perceptual_jax as pj
 from perceptual_jax.errors import InputError
 
-__all__ = ["EMBEDDED", "centre_square", "embedded_picture", "image_sets", "variations"]
+__all__ = [
+    "EMBEDDED",
+    "bent",
+    "centre_square",
+    "embedded_picture",
+    "image_sets",
+    "variations",
+]
 
 # Name -> (file inside scikit-image, square crop: top, left, side), each of a whole object.
 _FILES: Mapping[str, tuple[str, tuple[int, int, int]]] = {
@@ -68,14 +75,36 @@ def variations(
         down, across = rng.uniform(-shift, shift, 2)
         # A 4x4 field of offsets, interpolated: every part moves, none tears.
         field = rng.uniform(-warp, warp, (2, 4, 4))
-        bent = [ndimage.zoom(offsets, size / 4, order=3, mode="nearest") for offsets in field]
-        places = [rows + down + bent[0], columns + across + bent[1]]
-        channels = [
-            ndimage.map_coordinates(canvas[..., c], places, order=3, mode="nearest")
-            for c in range(3)
-        ]
-        views.append(np.clip(np.stack(channels, axis=-1), 0, 1))
+        view = _looked_up(canvas, rows + down, columns + across, field)
+        views.append(np.clip(view, 0, 1))
     return np.stack(views).astype(np.float32)
+
+
+def bent(picture: np.ndarray, field: np.ndarray) -> np.ndarray:
+    """A picture with every part of it moved: smooth, so that none tears.
+
+    Args:
+      picture: floats [side, side, c].
+      field: how far, down and across, in pixels, on a grid over the picture: [2, k, k].
+    """
+    rows, columns = np.mgrid[0 : picture.shape[0], 0 : picture.shape[1]].astype(float)
+    return _looked_up(picture, rows, columns, field)
+
+
+def _looked_up(
+    picture: np.ndarray, rows: np.ndarray, columns: np.ndarray, field: np.ndarray
+) -> np.ndarray:
+    """The picture at the places [side, side] that rows and columns name, displaced by the field."""
+    down, across = (
+        ndimage.zoom(offsets, len(rows) / len(offsets), order=3, mode="nearest")
+        for offsets in field
+    )
+    places = [rows + down, columns + across]
+    channels = [
+        ndimage.map_coordinates(picture[..., c], places, order=3, mode="nearest")
+        for c in range(picture.shape[2])
+    ]
+    return np.stack(channels, axis=-1)
 
 
 def centre_square(picture: np.ndarray, size: int) -> np.ndarray:

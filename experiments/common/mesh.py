@@ -8,7 +8,7 @@ from typing import TypeVar
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-__all__ = ["shard_leading"]
+__all__ = ["replicate", "shard_leading"]
 
 T = TypeVar("T")
 
@@ -29,3 +29,14 @@ def shard_leading(tree: T, count: int) -> T:
     )
     spread, copied = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
     return jax.tree.map(lambda leaf: jax.device_put(leaf, spread if leaf.ndim else copied), tree)
+
+
+def replicate(tree: T) -> T:
+    """Copies arrays to every device of this process."""
+    mesh = jax.make_mesh(
+        (jax.local_device_count(),),
+        ("data",),
+        axis_types=(AxisType.Auto,),
+        devices=jax.local_devices(),
+    )
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))

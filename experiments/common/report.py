@@ -57,7 +57,9 @@ class Report:
         self,
         rows: Mapping[str, Sequence[tuple[np.ndarray, str]]],
     ) -> None:
-        """Adds a grid: `{row label: [(image [h, w, 3], caption), ...]}`."""
+        """Adds a grid: `{row label: [(image [h, w, 3], caption), ...]}`; nothing for no rows."""
+        if not rows:
+            return
         columns = max(len(row) for row in rows.values())
         cells = []
         for label, row in rows.items():
