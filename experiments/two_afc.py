@@ -110,7 +110,7 @@ class Scores:
       names: of the distances, [m].
       parts: the splits' names, and "all" if there are several.
       scores: of every part, of every distance: `{part: Interval of [m]}`.
-      ceiling: what people score, `{part: mean}`; empty for JND.
+      ceiling: what people score, `{part: mean}`; empty for JND, and where nobody was asked.
       differences: of two distances' scores over all, row less column: Interval of [m, m].
     """
 
@@ -206,7 +206,8 @@ def score(config: Config, data: Judgements, names: tuple[str, ...], found: np.nd
             agreement = two_afc_agreement(chosen[..., 0], chosen[..., 1], judge)
             mean = agreement @ weigh / weigh.sum()
             drawn = draw(agreement, weigh)
-            ceiling[part] = float(human_ceiling(judge) @ weigh / weigh.sum())
+            if data.human:
+                ceiling[part] = float(human_ceiling(judge) @ weigh / weigh.sum())
         scores[part] = interval(mean, drawn)
     # The last part is all of it.
     differences = interval(mean[:, None] - mean, drawn[:, :, None] - drawn[:, None, :])
@@ -239,12 +240,12 @@ def _write(
     lines = [" | ".join(row) for row in (header, ["---"] + ["---:"] * (len(header) - 1), *rows)]
     write_whole(folder.path / "results.md", "".join(f"| {x} |\n" for x in lines).encode())
     folder.write_json("results.json", _as_json(config, data, scores))
-    figure = bars(scores, ranked, config.test)
+    figure = bars(scores, ranked, data, config.test)
     figure.savefig(folder.path / "scores.png", dpi=110)
     report_on(config, data, found, scores, ranked, header, rows).write(folder.path / "report.html")
-    table = Table(*header, box=None)
+    table = Table("distance", "score", "95% interval", box=None)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(row[0], row[-3], f"{row[-2]} to {row[-1]}" if row[-1] else "")
     console.print(table)
     if not data.human:
         console.print(_STAND_IN_NOTE)
@@ -320,7 +321,9 @@ def report_on(
     report = Report("Which distance sees like people do?", _ABOUT[config.test])
     if not data.human:
         report.text(_STAND_IN_NOTE)
-    report.figure(bars(scores, ranked, config.test), "Every distance's score, with its interval")
+    report.figure(
+        bars(scores, ranked, data, config.test), "Every distance's score, with its interval"
+    )
     report.table(header, rows)
     if len(scores.names) > 1:
         report.heading("Is the best one better?")
@@ -365,7 +368,7 @@ def _add_galleries(
     report.heading("Where people and a distance disagree most")
     report.text(
         "For the three best distances and the last: the triplets of which it is surest among "
-        "those that people decided the other way."
+        "those that were decided the other way."
     )
     for place in [*ranked[:3], *ranked[3:][-1:]]:
         sure = -leaning[place] * people
@@ -398,13 +401,19 @@ def _triplet_rows(
         chosen = data.judge[place] if second else 1 - data.judge[place]
         rows[f"{label}, {place + 1}"] = [
             (reference, "reference"),
-            (both[second], f"nearer to the distance; {chosen:.0%} of people"),
-            (both[1 - second], f"farther; {1 - chosen:.0%} of people"),
+            (both[second], f"nearer to the distance; {_said(data, chosen)}"),
+            (both[1 - second], f"farther; {_said(data, 1 - chosen)}"),
         ]
     return rows
 
 
-def bars(scores: Scores, ranked: Sequence[int], test: Test) -> Figure:
+def _said(data: Judgements, fraction: float) -> str:
+    if data.human:
+        return f"{fraction:.0%} of people"
+    return "distorted less" if fraction > 0.5 else "distorted more"
+
+
+def bars(scores: Scores, ranked: Sequence[int], data: Judgements, test: Test) -> Figure:
     """Scores over all, best on top, with their intervals, what people score, and chance."""
     found = scores.scores[scores.parts[-1]]
     order = list(ranked)[::-1]
@@ -416,9 +425,11 @@ def bars(scores: Scores, ranked: Sequence[int], test: Test) -> Figure:
     if scores.ceiling:
         people = scores.ceiling[scores.parts[-1]]
         axes.axvline(people, color="#c0392b", label=f"people {people:.3f}")
+    if test == "2afc":
         axes.axvline(0.5, color="#888", linestyle=":", label="chance")
         axes.legend(loc="lower right", fontsize=8)
         axes.set_xlim(min(0.45, float(found.low.min()) - 0.02), 1.0)
-    axes.set_xlabel("agreement with people" if test == "2afc" else "mean average precision")
+    agreement = "agreement with people" if data.human else "agreement with how they were made"
+    axes.set_xlabel(agreement if test == "2afc" else "mean average precision")
     axes.spines[["top", "right"]].set_visible(False)
     return figure

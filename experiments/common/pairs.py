@@ -189,7 +189,9 @@ class _Group(NamedTuple):
                 return distance.compare(params, x, y)
 
             devices = pairs.shape[0]
-            apart = jax.tree.map(lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:]), embedded)
+            apart = jax.tree.map(
+                lambda leaf: leaf.reshape(devices, len(leaf) // devices, *leaf.shape[1:]), embedded
+            )
             return {
                 distance.name: jax.vmap(
                     lambda embedded, pairs, d=distance: on_a_device(d, embedded, pairs)
