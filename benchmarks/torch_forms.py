@@ -244,12 +244,12 @@ def _mmd_rff(layout: torch.memory_format) -> Distance:
     return lambda x, y: features(2 * x - 1, 2 * y - 1)
 
 
-def _mmd(size: int, sigmas: Sequence[float], margin: int = 0) -> Distance:
+def _mmd(size: int, sigmas: Sequence[float], margin: int = 0, stride: int = 1) -> Distance:
     """Exact, from the kernel of all patches with all: three n x n matrices."""
 
     def patches(x: Tensor) -> Tensor:
         padded = functional.pad(2 * x - 1, (margin,) * 4, mode="reflect")
-        return functional.unfold(padded, size).transpose(1, 2)
+        return functional.unfold(padded, size, stride=stride).transpose(1, 2)
 
     def kernel_mean(u: Tensor, v: Tensor) -> Tensor:
         squares = u.square().sum(dim=2)[:, :, None] + v.square().sum(dim=2)[:, None]
@@ -322,7 +322,7 @@ DISTANCES: dict[str, Make] = {
     "mmd++": _mmd_plus_plus,
     "mmd-rff": _mmd_rff,
     "mmd(patch_size=11, window=None)": lambda layout: _mmd(11, (0.06,), margin=5),
-    "mmd-multiscale": lambda layout: _mmd(7, (0.1, 0.05, 0.025, 0.01)),
+    "mmd-multiscale(stride=2)": lambda layout: _mmd(7, (0.1, 0.05, 0.025, 0.01), stride=2),
     "swd": _swd,
     "ssim": _ssim,
     "patch-rbf": lambda layout: lambda x, y: _patch_rbf(2 * x - 1, 2 * y - 1, 3, 0.1),
