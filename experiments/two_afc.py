@@ -51,7 +51,8 @@ class Config:
     """Options of `perceptual-jax two-afc`."""
 
     data: str = "embedded"
-    """"embedded" (a stand-in: no person judged it), a CSV manifest, or a folder of BAPPS."""
+    """"embedded" (a stand-in: no person judged it), a CSV manifest, a folder of BAPPS, or
+    "tfds:bapps/val" (experiments/common/bapps_tfds.py prepares it)."""
     test: Test = "2afc"
     """"2afc", which of two images is nearer; or "jnd", whether two are the same."""
     distances: tuple[str, ...] = (

@@ -23,7 +23,7 @@ import perceptual_jax as pj
 from experiments.common.data import EMBEDDED, bent, embedded_picture
 from perceptual_jax.errors import InputError
 
-__all__ = ["STAND_IN", "Judgements", "Test", "judgements"]
+__all__ = ["FOLDERS", "STAND_IN", "WHERE_FROM", "Judgements", "Test", "bapps", "judgements"]
 
 Test = Literal["2afc", "jnd"]
 """Two-alternative forced choice, of triplets; just noticeable differences, of pairs."""
@@ -60,7 +60,7 @@ def judgements(
     """Reads a data set's list; images are read later.
 
     Args:
-      data: a CSV manifest, a folder of BAPPS, or "embedded".
+      data: a CSV manifest, a folder of BAPPS, "tfds:bapps/val" (or train), or "embedded".
       test: which of the tests.
       subset: of BAPPS, "train" or "val".
       per_distortion: of the embedded stand-in: how many items for each distortion.
@@ -72,33 +72,45 @@ def judgements(
     """
     if data == "embedded":
         return _stand_in(test, per_distortion, size, seed)
+    if data.startswith("tfds:"):
+        return _tfds(data.removeprefix("tfds:"), test)
     path = Path(data)
     if path.is_file():
         return _manifest(path, test)
     if path.is_dir():
-        return _bapps(path, test, subset)
+        return bapps(path, test, subset)
     raise InputError(
-        f"--data must be 'embedded', a CSV manifest or a folder; there is no {data}. {_WHERE_FROM}"
+        f"--data must be 'embedded', a CSV manifest or a folder; there is no {data}. {WHERE_FROM}"
     )
 
 
 # --- BAPPS ---------------------------------------------------------------------------------
 
-_WHERE_FROM = (
+WHERE_FROM = (
     "BAPPS comes from the authors, by the scripts of github.com/richzhang/PerceptualSimilarity "
     "(2AFC train 5.3 GB, 2AFC val 1.1 GB, JND val 0.2 GB); unpack it to DATA/2afc/val/... and "
     "DATA/jnd/val/..."
 )
 
-_FOLDERS: Mapping[Test, tuple[tuple[str, ...], str]] = {
+FOLDERS: Mapping[Test, tuple[tuple[str, ...], str]] = {
     "2afc": (("ref", "p0", "p1"), "judge"),
     "jnd": (("p0", "p1"), "same"),
 }
 """`{test: (folders of images, folder of judgements)}`."""
 
 
-def _bapps(folder: Path, test: Test, subset: str) -> Judgements:
-    images, judged = _FOLDERS[test]
+def bapps(folder: Path, test: Test, subset: str) -> Judgements:
+    """Reads the authors' folders: all of a subset's, or one.
+
+    Args:
+      folder: the root, or any folder on the way to the images.
+      test: which of the tests.
+      subset: "train" or "val", where the folder holds both.
+
+    Raises:
+      InputError: if there are no such folders, or files are missing.
+    """
+    images, judged = FOLDERS[test]
     tops = [folder / test / subset, folder / subset, folder]
     found: list[Path] = []
     for top in tops:
@@ -108,7 +120,7 @@ def _bapps(folder: Path, test: Test, subset: str) -> Judgements:
             break
     if not found:
         wanted = ", ".join((*images, judged))
-        raise InputError(f"{folder} holds no folders with {wanted} inside. {_WHERE_FROM}")
+        raise InputError(f"{folder} holds no folders with {wanted} inside. {WHERE_FROM}")
     names: list[str] = []
     items, judge, splits, split, wrong = [], [], [], [], []
     for place, part in enumerate(found):
@@ -160,6 +172,16 @@ def _complain(wrong: Sequence[str], one: str, many: str) -> None:
         )
 
 
+def _tfds(data: str, test: Test) -> Judgements:
+    try:
+        from experiments.common import bapps_tfds
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"tfds:{data} needs the package {error.name}: pip install 'perceptual-jax[tfds]'"
+        ) from None
+    return bapps_tfds.read(data, test)
+
+
 # --- A manifest ----------------------------------------------------------------------------
 
 _COLUMNS: Mapping[Test, Sequence[tuple[str, ...]]] = {
@@ -182,7 +204,7 @@ def _manifest(path: Path, test: Test) -> Judgements:
     rows = csv.DictReader(io.StringIO(text))
     header = tuple(rows.fieldnames or ())
     chosen = next((each for each in _COLUMNS[test] if set(each) <= set(header)), None)
-    judged = _FOLDERS[test][1]
+    judged = FOLDERS[test][1]
     if chosen is None or (judged not in header and chosen != ("head", "close", "far")):
         raise InputError(
             f"{path} must begin with a line of names, among them "

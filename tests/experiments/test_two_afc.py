@@ -5,6 +5,8 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -67,6 +69,44 @@ def test_bapps_folders(cli, bapps, tmp_path):
     assert (folder / "results.md").read_text().count("\n") == 5
     assert (folder / "scores.png").stat().st_size > 5000
     assert "This is not human data" not in (folder / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_array_records(bapps, tmp_path):
+    """Prepared and read in a process of its own, in which there is no TensorFlow."""
+    script = f"""
+import sys
+import tensorflow_datasets as tfds
+from experiments.common import bapps_tfds
+from experiments.common.triplets import judgements
+options = dict(subset="val", per_distortion=1, size=32, seed=0)
+for test in ("2afc", "jnd"):
+    builder = bapps_tfds.Bapps(config=test, file_format="array_record")
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir={str(bapps)!r})
+    )
+    found = judgements("tfds:bapps/val", test, **options)
+    wanted = judgements({str(bapps)!r}, test, **options)
+    def row(data, number):
+        pixels = (data.read(image).tobytes() for image in data.items[number])
+        return data.splits[data.split[number]], data.judge[number].item(), *pixels
+    def rows(data):
+        return sorted(row(data, number) for number in range(len(data.items)))
+    assert rows(found) == rows(wanted), test
+try:
+    judgements("tfds:bapps/train", "2afc", **options)
+except ValueError as error:
+    assert "tfds build" in str(error) and "5.3 GB" in str(error), error
+else:
+    raise SystemExit("read what was never prepared")
+assert "tensorflow" not in sys.modules
+print("read")
+"""
+    environment = {**os.environ, "TFDS_DATA_DIR": str(tmp_path / "tfds")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.stdout.endswith("read\n"), done.stderr
 
 
 def test_one_split_alone(cli, bapps, tmp_path):
