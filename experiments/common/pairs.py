@@ -70,7 +70,9 @@ def distances_of_pairs(
     """
     whole = folder / "distances.npy"
     if whole.exists():
-        return _saved(whole, (len(distances), len(pairs)))
+        found = _saved(whole, (len(distances), len(pairs)))
+        _forget_parts(folder)
+        return found
     folder.mkdir(parents=True, exist_ok=True)
     params, groups = grouped(distances, seed)
     rows = {distance.name: row for row, distance in enumerate(distances)}
@@ -111,9 +113,7 @@ def distances_of_pairs(
             size = (len(group.names), part.stop - part.start)
             found[[rows[name] for name in group.names], part] = _saved(kept(part, group), size)
     _save(whole, found)
-    for part in parts:
-        for group in work:
-            kept(part, group).unlink()
+    _forget_parts(folder)
     return found
 
 
@@ -181,23 +181,19 @@ class _Group(NamedTuple):
 
         @jax.jit
         def compare(params: Params, embedded: dict, pairs: Array) -> dict[str, Array]:
-            def on_a_device(distance: pj.Distance, embedded: Embedding, pairs: Array) -> Array:
-                x, y = (
-                    jax.tree.map(lambda leaf: leaf[pairs[:, side]], embedded)  # noqa: B023
-                    for side in (0, 1)
-                )
-                return distance.compare(params, x, y)
-
             devices = pairs.shape[0]
             apart = jax.tree.map(
                 lambda leaf: leaf.reshape(devices, len(leaf) // devices, *leaf.shape[1:]), embedded
             )
-            return {
-                distance.name: jax.vmap(
-                    lambda embedded, pairs, d=distance: on_a_device(d, embedded, pairs)
-                )(apart[distance.name], pairs)
-                for distance in distances
-            }
+
+            def by(distance: pj.Distance) -> Array:
+                def on_a_device(embedded: Embedding, pairs: Array) -> Array:
+                    x, y = (_picked(embedded, pairs[:, side]) for side in (0, 1))
+                    return distance.compare(params, x, y)
+
+                return jax.vmap(on_a_device)(apart[distance.name], pairs)
+
+            return {distance.name: by(distance) for distance in distances}
 
         return cls(tuple(distance.name for distance in distances), at_once, embed, compare)
 
@@ -233,6 +229,10 @@ class _Group(NamedTuple):
             for device, which in enumerate(here):
                 if which.size:
                     yield which, values[:, device, : which.size]
+
+
+def _picked(embedding: Embedding, places: Array) -> Embedding:
+    return jax.tree.map(lambda leaf: leaf[places], embedding)
 
 
 def _shares(pairs: np.ndarray, count: int) -> tuple[list[int], list[np.ndarray]]:
@@ -272,6 +272,11 @@ def _check(names: Sequence[str], values: np.ndarray) -> None:
     wrong = [name for name, row in zip(names, values, strict=True) if np.isnan(row).any()]
     if wrong:
         raise InputError(f"{', '.join(wrong)}: a distance is NaN")
+
+
+def _forget_parts(folder: Path) -> None:
+    for part in folder.glob("*-*.npy"):
+        part.unlink()
 
 
 def _save(path: Path, values: np.ndarray) -> None:
