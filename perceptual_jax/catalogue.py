@@ -20,6 +20,7 @@ from perceptual_jax.distances.dists import dists
 from perceptual_jax.distances.edges import gabor, oriented_edges
 from perceptual_jax.distances.features import features
 from perceptual_jax.distances.gmsd import gmsd
+from perceptual_jax.distances.learned import ENDING, learned
 from perceptual_jax.distances.lpips import lpips, st_lpips
 from perceptual_jax.distances.mmd import mmd, mmd_linear, mmd_multiscale
 from perceptual_jax.distances.mmd_features import mmd_plus_plus, mmd_plus_plus_plus, mmd_rff
@@ -162,7 +163,8 @@ def make(spec: str, **options: Any) -> Distance:
 
     Args:
       spec: a name, `"vgg16"`, or a call, `"vgg16(metric='l2', layers=('relu3_3',))"`; the values
-        in a call are Python literals and are never evaluated.
+        in a call are Python literals and are never evaluated. Or a file of a learned distance,
+        `"metric.safetensors"`, whose options are those of the distance it was trained on.
       **options: the factory's options; `entry(name).options` lists them.
 
     Returns:
@@ -186,6 +188,8 @@ def make(spec: str, **options: Any) -> Distance:
 'gradient'?; known: ...
     """
     name, in_spec = parse(spec)
+    if name.endswith(ENDING):
+        return _make_learned(name, {**in_spec, **options})
     line = entry(name)
     twice = sorted(set(in_spec) & set(options))
     if twice:
@@ -210,6 +214,17 @@ def make(spec: str, **options: Any) -> Distance:
         raise
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{name}: an option has a value of the wrong kind: {error}") from error
+
+
+def _make_learned(file: str, options: dict[str, Any]) -> Distance:
+    arguments = ", ".join(f"{option}={value!r}" for option, value in sorted(options.items()))
+
+    def trunk(spec: str) -> Distance:
+        if parse(spec)[0].endswith(ENDING):
+            raise InputError(f"{file} is trained on {spec}, another learned distance")
+        return make(spec, **options)
+
+    return learned(file, f"{file}({arguments})" if arguments else file, trunk)
 
 
 _LONGEST_SPEC = 2000
