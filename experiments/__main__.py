@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": ("experiments.demo", "which loss sees like a person? one report, in minutes"),
     "compare": ("experiments.compare", "distances between two images, or two folders of them"),
     "two-afc": ("experiments.two_afc", "which distance agrees with people about which is nearer"),
+    "train-metric": ("experiments.train_metric", "a distance learned from what people said"),
     "image-mean": ("experiments.image_mean", "the mean of similar images under each distance"),
     "list": ("experiments.catalogue", "the distances there are"),
     "weights": ("experiments.weights", "list, get and verify pretrained weights"),

@@ -31,7 +31,7 @@ from experiments.common.pairs import Stopped, distances_of_pairs
 from experiments.common.progress import console
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, resumed, start
-from experiments.common.triplets import Judgements, Test, judgements
+from experiments.common.triplets import Judgements, Test, judgements, pairs_of, read_resized
 from perceptual_jax._files import write_whole
 from perceptual_jax.errors import InputError, choice
 from perceptual_jax.statistics import (
@@ -143,12 +143,12 @@ def run(config: Config) -> Scores:
     if config.by_votes and data.votes is None:
         raise InputError("--by-votes needs data that says how many people voted")
     folder = start("two-afc", config, distances=distances)
-    read = partial(_read, data, config.size)
+    read = partial(read_resized, data, config.size)
     with interruptible() as asked_to_stop:
         try:
             found = distances_of_pairs(
                 distances,
-                _pairs(data.items),
+                pairs_of(data.items),
                 read,
                 folder.path / "distances",
                 seed=config.seed,
@@ -176,15 +176,6 @@ def _check(config: Config) -> None:
     names = [pj.make(spec).name for spec in config.distances]
     if not names or len(set(names)) < len(names):
         raise InputError(f"--distances must name one or more, each once; got {', '.join(names)}")
-
-
-def _read(data: Judgements, size: int, index: int) -> np.ndarray:
-    return pj.images.resize(data.read(index), size)
-
-
-def _pairs(items: np.ndarray) -> np.ndarray:
-    """Triplets as two pairs, each with the reference; pairs as they are."""
-    return items if items.shape[1] == 2 else items[:, [0, 1, 0, 2]].reshape(-1, 2)
 
 
 # --- Scores --------------------------------------------------------------------------------
@@ -398,7 +389,9 @@ def _triplet_rows(
         if worst[place] <= 0:
             break
         second = int(leaning[place] > 0)
-        reference, *both = (_read(data, config.size, index) for index in data.items[place].tolist())
+        reference, *both = (
+            read_resized(data, config.size, index) for index in data.items[place].tolist()
+        )
         chosen = data.judge[place] if second else 1 - data.judge[place]
         rows[f"{label}, {place + 1}"] = [
             (reference, "reference"),

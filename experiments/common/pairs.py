@@ -48,6 +48,7 @@ def distances_of_pairs(
     images_at_once: int,
     pairs_at_once: int,
     asked_to_stop: Callable[[], bool],
+    numbers: tuple[int, ...] = (),
 ) -> np.ndarray:
     """The distances of all pairs, from where an earlier call was stopped.
 
@@ -60,9 +61,10 @@ def distances_of_pairs(
       images_at_once: how many images a device embeds at once, and keeps the embeddings of.
       pairs_at_once: how many pairs a device compares at once.
       asked_to_stop: is asked between blocks.
+      numbers: the shape of what a pair has, where that is more than one number.
 
     Returns:
-      float32 [m, p], in the order of the distances.
+      float32 [m, p, *numbers], in the order of the distances.
 
     Raises:
       InputError: if a distance is NaN, or the folder holds something else.
@@ -70,13 +72,13 @@ def distances_of_pairs(
     """
     whole = folder / "distances.npy"
     if whole.exists():
-        found = _saved(whole, (len(distances), len(pairs)))
+        found = _saved(whole, (len(distances), len(pairs), *numbers))
         _forget_parts(folder)
         return found
     folder.mkdir(parents=True, exist_ok=True)
     params, groups = grouped(distances, seed)
     rows = {distance.name: row for row, distance in enumerate(distances)}
-    found = np.empty((len(distances), len(pairs)), np.float32)
+    found = np.empty((len(distances), len(pairs), *numbers), np.float32)
     at_once = (min(images_at_once, len(np.unique(pairs))), min(pairs_at_once, len(pairs)))
     work = [_Group.of(group, at_once) for group in groups]
     params = replicate(params)
@@ -94,23 +96,23 @@ def distances_of_pairs(
     )
     with (
         closing(_read_ahead(read, [pairs[part] for part in todo])) as images,
-        progress("distances", found.size, unit="distances", done=done) as advance,
+        progress("distances", len(rows) * len(pairs), unit="distances", done=done) as advance,
     ):
         for part, pictures in zip(todo, images, strict=True):
             for group in work:
                 if kept(part, group).exists():
                     continue
-                values = np.empty((len(group.names), part.stop - part.start), np.float32)
+                values = np.empty((len(group.names), part.stop - part.start, *numbers), np.float32)
                 for which, got in group.distances(params, pairs[part], pictures):
                     values[:, which] = got
-                    advance(got.size)
+                    advance(len(group.names) * which.size)
                     if asked_to_stop():
                         raise Stopped
                 _check(group.names, values)
                 _save(kept(part, group), values)
     for part in parts:
         for group in work:
-            size = (len(group.names), part.stop - part.start)
+            size = (len(group.names), part.stop - part.start, *numbers)
             found[[rows[name] for name in group.names], part] = _saved(kept(part, group), size)
     _save(whole, found)
     _forget_parts(folder)
@@ -200,7 +202,7 @@ class _Group(NamedTuple):
     def distances(
         self, params: Params, pairs: np.ndarray, images: dict[int, np.ndarray]
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Which of the pairs [p, 2], and their distances [m, k], some at a time."""
+        """Which of the pairs [p, 2], and their distances [m, k, ...], some at a time."""
         most, _ = self.at_once
         devices = jax.local_device_count()
         shares = [

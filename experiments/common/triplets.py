@@ -23,7 +23,17 @@ import perceptual_jax as pj
 from experiments.common.data import EMBEDDED, bent, embedded_picture
 from perceptual_jax.errors import InputError
 
-__all__ = ["FOLDERS", "STAND_IN", "WHERE_FROM", "Judgements", "Test", "bapps", "judgements"]
+__all__ = [
+    "FOLDERS",
+    "STAND_IN",
+    "WHERE_FROM",
+    "Judgements",
+    "Test",
+    "bapps",
+    "judgements",
+    "pairs_of",
+    "read_resized",
+]
 
 Test = Literal["2afc", "jnd"]
 """Two-alternative forced choice, of triplets; just noticeable differences, of pairs."""
@@ -82,6 +92,16 @@ def judgements(
     raise InputError(
         f"--data must be 'embedded', a CSV manifest or a folder; there is no {data}. {WHERE_FROM}"
     )
+
+
+def read_resized(data: Judgements, size: int, index: int) -> np.ndarray:
+    """An image of the data, resized by Pillow's bicubic filter: uint8 [size, size, 3]."""
+    return pj.images.resize(data.read(index), size)
+
+
+def pairs_of(items: np.ndarray) -> np.ndarray:
+    """Triplets [t, 3] as two pairs each, with the reference: [2 t, 2]; pairs as they are."""
+    return items if items.shape[1] == 2 else items[:, [0, 1, 0, 2]].reshape(-1, 2)
 
 
 # --- BAPPS ---------------------------------------------------------------------------------
