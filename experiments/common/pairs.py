@@ -1,8 +1,9 @@
 """Distances of many pairs of images: every image embedded once, on all devices, to be gone on with.
 
-Pairs are taken in parts, whose distances are kept in files as soon as they are there, and a part in
-blocks of no more images than a device holds the embeddings of. A block belongs to one device and
-needs no other. The last ones are filled up, and what they are filled with is dropped.
+A pair that comes again is compared once. Pairs are taken in parts, whose distances are kept in
+files as soon as they are there, and a part in blocks of no more images than a device holds the
+embeddings of. A block belongs to one device and needs no other. The last ones are filled up, and
+what they are filled with is dropped.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def distances_of_pairs(
       distances: of any kind, each with a name of its own.
       pairs: indices of images, [p, 2].
       read: `index -> uint8 [h, w, 3]`, all of one size; several threads call it.
-      folder: where parts are kept until all are done, and then `distances.npy`.
+      folder: where parts are kept until all are done, and then `distances.npy`, of the pairs
+        that differ.
       seed: of random draws.
       images_at_once: how many images a device embeds at once, and keeps the embeddings of.
       pairs_at_once: how many pairs a device compares at once.
@@ -70,11 +72,12 @@ def distances_of_pairs(
       InputError: if a distance is NaN, or the folder holds something else.
       Stopped: when asked to; what is done is in the folder.
     """
+    pairs, again = np.unique(pairs, axis=0, return_inverse=True)
     whole = folder / "distances.npy"
     if whole.exists():
         found = _saved(whole, (len(distances), len(pairs), *numbers))
         _forget_parts(folder)
-        return found
+        return found[:, again]
     folder.mkdir(parents=True, exist_ok=True)
     params, groups = grouped(distances, seed)
     rows = {distance.name: row for row, distance in enumerate(distances)}
@@ -116,7 +119,7 @@ def distances_of_pairs(
             found[[rows[name] for name in group.names], part] = _saved(kept(part, group), size)
     _save(whole, found)
     _forget_parts(folder)
-    return found
+    return found[:, again]
 
 
 # --- What is taken together ----------------------------------------------------------------
