@@ -105,10 +105,23 @@ def test_chunks_of_steps_change_nothing(tmp_path, monkeypatch):
         np.testing.assert_allclose(mean.images, four[name].images, atol=1e-5)
 
 
+def first_slopes(config, name):
+    """The gradient that a distance's first step follows."""
+    distance = pj.make(name)
+    targets = np.stack(list(image_mean.targets_of(config).values()))
+    key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    params = distance.init(jax.random.fold_in(key, 0))
+    embedded = image_mean.embed_targets(distance, params, jnp.asarray(targets))
+    images = starting_images(config.start, targets, jax.random.fold_in(key, 2))
+    loss = mean_loss(distance)
+    return np.asarray(jax.grad(lambda images: loss((params, embedded), images).sum())(images))
+
+
 def test_one_device_equals_many(tmp_path, monkeypatch):
     """Sets spread over two of the eight fake devices.
 
-    From noise: at its minimum, where l2 starts by default, Adam follows rounding.
+    From noise: at its minimum, where l2 starts by default, Adam follows rounding. So it does where
+    a number's first slope is nearly 0 (3e-8 where most are 1e-3): its step is the slope's sign.
     """
     assert jax.device_count() == 8
     config = dataclasses.replace(TINY, start="noise", out=str(tmp_path))
@@ -116,7 +129,9 @@ def test_one_device_equals_many(tmp_path, monkeypatch):
     monkeypatch.setattr(image_mean, "shard_leading", lambda tree, count: tree)
     one = run(dataclasses.replace(config, name="one"))
     for name, mean in one.items():
-        np.testing.assert_allclose(mean.images, many[name].images, atol=1e-5)
+        decided = np.abs(first_slopes(config, name)) > 1e-7
+        assert decided.mean() > 0.999
+        np.testing.assert_allclose(mean.images[decided], many[name].images[decided], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["mean", "gray", "zeros", "blur", "noise", "split"])
