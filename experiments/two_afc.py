@@ -25,7 +25,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.table import Table
 
-import perceptual_jax as pj
+from experiments.common.groups import made
 from experiments.common.loop import Interrupted, interruptible
 from experiments.common.pairs import Stopped, distances_of_pairs
 from experiments.common.progress import console
@@ -85,13 +85,14 @@ class Config:
 
 
 _MANY = (
-    "l1", "l2", "charbonnier", "gradient", "fft-l1", "laplacian-pyramid", "ssim", "ms-ssim",
-    "gmsd", "patch-rbf", "patch-laplace", "patch-rbf-joint", "oriented-edges", "gabor",
-    "mmd-linear", "mmd-rff", "mmd++", "mmd+++", "swd", "swd++", "windowed-swd", "lap-swd",
-    "contextual", "vgg16-random", "vgg16-random-zero-mean", "alexnet-random",
+    "l1", "l2", "charbonnier", "gradient", "fft-l1", "laplacian-pyramid", "ssim",
+    "ms-ssim(levels=3)", "gmsd", "patch-rbf", "patch-laplace", "patch-rbf-joint", "oriented-edges",
+    "gabor", "mmd-linear", "mmd-rff", "mmd++", "mmd+++", "swd", "swd++", "windowed-swd",
+    "lap-swd", "contextual", "vgg16-random", "vgg16-random-zero-mean", "alexnet-random",
     "alexnet-random-zero-mean", "vgg16", "vgg16(metric='l2')", "vgg16(metric='cosine')",
     "vgg16(metric='gram')", "vgg16(layers='relu3_3')", "alexnet", "alexnet(metric='cosine')",
     "alexnet(metric='gram')", "lpips-alex", "lpips-vgg",
+    "lpips-alex(heads=False)", "lpips-vgg(heads=False)", "dists",
 )  # fmt: skip
 
 PRESETS = {
@@ -131,7 +132,7 @@ def run(config: Config) -> Scores:
     """
     config = resumed("two-afc", config)
     _check(config)
-    distances = [pj.make(spec) for spec in config.distances]
+    distances = made(config.distances, config.size)
     data = judgements(
         config.data,
         config.test,
@@ -173,9 +174,6 @@ def _check(config: Config) -> None:
         if getattr(config, field) < least:
             flag = f"--{field.replace('_', '-')}"
             raise InputError(f"{flag} must be at least {least}; got {getattr(config, field)}")
-    names = [pj.make(spec).name for spec in config.distances]
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"--distances must name one or more, each once; got {', '.join(names)}")
 
 
 # --- Scores --------------------------------------------------------------------------------

@@ -280,7 +280,8 @@ def _check(names: Sequence[str], values: np.ndarray) -> None:
 
 
 def _forget_parts(folder: Path) -> None:
-    for part in folder.glob("*-*.npy"):
+    unfinished = folder.glob(".*.part")  # What a kill left of a file that was being written.
+    for part in (*folder.glob("*-*.npy"), *unfinished):
         part.unlink()
 
 
