@@ -29,7 +29,7 @@ from perceptual_jax._files import write_whole
 from perceptual_jax._typing import Array, ImageLike, Params
 from perceptual_jax.errors import InputError, positive_integer
 
-__all__ = ["PRESETS", "Config", "heat", "run", "scorer"]
+__all__ = ["PRESETS", "Config", "Score", "heat", "run", "scorer"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,13 +72,15 @@ _Pictures = dict[str, list[tuple[np.ndarray, str]]]
 """`{pair: [(image, caption), ...]}`."""
 
 
-def scorer(
-    distances: Sequence[pj.Distance], seed: int
-) -> tuple[Params, Callable[[ImageLike, ImageLike], dict[str, Array]]]:
+Score = Callable[[ImageLike, ImageLike], dict[str, Array]]
+"""`(x, y) -> {distance: [n]}`."""
+
+
+def scorer(distances: Sequence[pj.Distance], seed: int) -> tuple[Params, Score]:
     """Distances as programs, those on one network as one.
 
     Returns:
-      The params of all, and `score(x, y) -> {name: [n]}`.
+      The params of all, and what scores.
     """
     params, groups = grouped(distances, seed)
 

@@ -1,9 +1,13 @@
 """Which loss sees like a person? One report on embedded pictures, in minutes on two cores.
 
-The mean of similar images under five losses, and one photograph damaged in six ways that l2
-cannot tell apart.
+Photographs damaged in six ways that l2 cannot tell apart, a choice between two of them as people
+are asked to make it, and the mean of similar images: each under five losses.
 
     perceptual-jax demo
+
+References:
+  Z. Wang, A. Bovik, "Mean Squared Error: Love It or Leave It?", IEEE Signal Processing Magazine
+  2009: the six distortions.
 """
 
 from __future__ import annotations
@@ -15,15 +19,15 @@ import numpy as np
 
 import perceptual_jax as pj
 from experiments import image_mean
-from experiments.common.data import embedded_picture
+from experiments.common.data import EMBEDDED, embedded_picture
 from experiments.common.distortions import DISTORTIONS, equally_far
 from experiments.common.loop import Interrupted
-from experiments.common.progress import console
+from experiments.common.progress import console, progress
 from experiments.common.report import Report
 from experiments.common.run_folder import resumed, start
-from experiments.compare import scorer
+from experiments.compare import Score, scorer
 
-__all__ = ["PRESETS", "Config", "compare_distortions", "run"]
+__all__ = ["PRESETS", "Config", "agreement", "compare_distortions", "distorted_picture", "run"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,19 +50,23 @@ class Config:
 
 PRESETS = {"default": Config()}
 
-_PICTURE, _PICTURE_SIZE = "coffee", 256
+_SHOWN, _SIZE = "coffee", 256
 _ROOT_MEAN_SQUARE = 0.055
 """How far every distorted picture is from the original, on the [0, 1] scale."""
+_MILD = ("brighter", "less contrast", "moved")
+"""The distortions that people barely mind; they dislike the others."""
+_TIE = 0.005
+"""Two values are the same if they are no further apart, relative to the larger."""
 
 
 # --- The run -------------------------------------------------------------------------------
 
 
 def run(config: Config) -> dict[str, dict[str, float]]:
-    """Runs both parts and writes one report.
+    """Runs all parts and writes one report.
 
     Returns:
-      `{distortion: {distance: value}}`; the means are in the folder.
+      What `agreement` finds; the rest is in the folder.
 
     Raises:
       InputError: for options that cannot be used or missing weights.
@@ -73,13 +81,22 @@ def run(config: Config) -> dict[str, dict[str, float]]:
     except Interrupted:
         raise Interrupted(f"stopped; go on with: {folder.resume_command}") from None
     sets = image_mean.targets_of(mean_config)
-    original, distorted, values = compare_distortions(distances)
     report = Report(
         "Which loss sees like a person?",
-        "A loss for images stands in for a pair of eyes. Two experiments show what each of these "
+        "A loss for images stands in for a pair of eyes. Three experiments show what each of these "
         "losses sees; everything here was computed on this machine, with the networks' real "
         "pretrained weights.",
     )
+    _, score = scorer(distances, seed=0)
+    pictures = {name: distorted_picture(name) for name in EMBEDDED}
+    values = {}
+    with progress("distortions", len(pictures), unit="photographs") as advance:
+        for name, (original, distorted) in pictures.items():
+            values[name] = compare_distortions(score, original, distorted)
+            advance()
+    agreed = agreement([d.name for d in distances], list(values.values()))
+    _add_distortions(report, distances, *pictures[_SHOWN], values[_SHOWN])
+    _add_choices(report, agreed, len(values))
     report.heading("The mean of similar images")
     report.text(
         "Each row holds views of one photograph, moved and bent by a few pixels, and the one image "
@@ -88,22 +105,6 @@ def run(config: Config) -> dict[str, dict[str, float]]:
         "relative to the views: 1 is as sharp as they are."
     )
     image_mean.add_means(report, sets, means)
-    report.heading("Six distortions that l2 cannot tell apart")
-    report.text(
-        "All six pictures are equally far from the original in l2. People barely mind the first "
-        "three and dislike the last three. Values are relative to each loss's mean over the six: "
-        "a loss that agrees with people has small numbers on the left and large ones on the right."
-    )
-    report.pictures(
-        {"coffee": [(original, "original"), *((image, name) for name, image in distorted.items())]}
-    )
-    report.table(
-        ["loss", *distorted],
-        [
-            [d.name, *(f"{v:.2f}" for v in _relative([values[name][d.name] for name in distorted]))]
-            for d in distances
-        ],
-    )
     report.heading("More")
     report.link("image-mean/means/report.html", "The image means in full, with their curves")
     report.write(folder.path / "report.html")
@@ -112,10 +113,86 @@ def run(config: Config) -> dict[str, dict[str, float]]:
         {
             "sharpness": {name: mean.sharpness.tolist() for name, mean in means.items()},
             "distortions": values,
+            "agreement": agreed,
         },
     )
     console.print(f"demo: {folder.path / 'report.html'}")
-    return values
+    return agreed
+
+
+def _add_distortions(
+    report: Report,
+    distances: list[pj.Distance],
+    original: np.ndarray,
+    distorted: dict[str, np.ndarray],
+    values: dict[str, dict[str, float]],
+) -> None:
+    report.heading("Six distortions that l2 cannot tell apart")
+    report.text(
+        "All six pictures are equally far from the original in l2. People barely mind the first "
+        "three and dislike the last three. Values are relative to each loss's mean over the six: "
+        "a loss that agrees with people has small numbers on the left and large ones on the right."
+    )
+    report.pictures(
+        {_SHOWN: [(original, "original"), *((image, name) for name, image in distorted.items())]}
+    )
+    report.table(
+        ["loss", *distorted],
+        [
+            [d.name, *(f"{v:.2f}" for v in _relative([values[name][d.name] for name in distorted]))]
+            for d in distances
+        ],
+    )
+
+
+def _add_choices(report: Report, agreed: dict[str, dict[str, float]], pictures: int) -> None:
+    harsh = [name for name in DISTORTIONS if name not in _MILD]
+    report.heading("Which of the two is nearer?")
+    report.text(
+        f"The same for {pictures} photographs, as people are asked it: here are the original and "
+        "two damaged versions, which is nearer? One version is damaged in a way that people barely "
+        f"mind ({', '.join(_MILD)}), one in a way that they dislike ({', '.join(harsh)}), and both "
+        "are equally far in l2. A score is how often the loss takes the first for the nearer, one "
+        "half where it cannot choose: .5 is chance, 1 is as people are known to choose. Nobody was "
+        "asked here; perceptual-jax two-afc scores losses against what people said."
+    )
+    report.table(
+        ["loss", *(next(iter(agreed.values())))],
+        [[name, *(f"{score:.2f}" for score in row.values())] for name, row in agreed.items()],
+    )
+
+
+def agreement(
+    names: list[str], pictures: list[dict[str, dict[str, float]]]
+) -> dict[str, dict[str, float]]:
+    """How often a distance puts what people barely mind before what they dislike.
+
+    Args:
+      names: of the distances.
+      pictures: of each, `{distortion: {distance: value}}`.
+
+    Returns:
+      `{distance: {distortion that people barely mind: score, ..., "all": their mean}}`.
+    """
+    harsh = [name for name in DISTORTIONS if name not in _MILD]
+
+    def score(name: str, mild: str) -> float:
+        chosen = [
+            _nearer(values[mild][name], values[other][name])
+            for values in pictures
+            for other in harsh
+        ]
+        return float(np.mean(chosen))
+
+    rows = {name: {mild: score(name, mild) for mild in _MILD} for name in names}
+    return {name: {**row, "all": float(np.mean([*row.values()]))} for name, row in rows.items()}
+
+
+def _nearer(first: float, second: float) -> float:
+    """1 if the first is nearer, 0 if the second is, one half if it cannot be told."""
+    if abs(first - second) <= _TIE * max(first, second):
+        return 0.5
+    return float(first < second)
 
 
 def _means(config: Config, out: str) -> image_mean.Config:
@@ -132,22 +209,24 @@ def _means(config: Config, out: str) -> image_mean.Config:
     )
 
 
-def compare_distortions(
-    distances: list[pj.Distance],
-) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, dict[str, float]]]:
-    """The original, its distortions at equal l2, and `{distortion: {distance: value}}`."""
-    picture = pj.images.resize(embedded_picture(_PICTURE), _PICTURE_SIZE)
+def distorted_picture(name: str = _SHOWN) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """A photograph [h, w, 3] in [0, 1], and `{distortion: the same, damaged}` at equal l2."""
+    picture = pj.images.resize(embedded_picture(name), _SIZE)
     original = picture.astype(np.float32) / 255
-    distorted = {
+    return original, {
         name: equally_far(original, distort, _ROOT_MEAN_SQUARE)
         for name, distort in DISTORTIONS.items()
     }
-    _, score = scorer(distances, seed=0)
-    values = {
+
+
+def compare_distortions(
+    score: Score, original: np.ndarray, distorted: dict[str, np.ndarray]
+) -> dict[str, dict[str, float]]:
+    """`{distortion: {distance: value}}`, by a function that `compare.scorer` makes."""
+    return {
         name: {d: float(v[0]) for d, v in score(original[None], image[None]).items()}
         for name, image in distorted.items()
     }
-    return original, distorted, values
 
 
 def _relative(values: list[float]) -> np.ndarray:

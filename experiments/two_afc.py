@@ -18,7 +18,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -43,7 +42,7 @@ from perceptual_jax.statistics import (
     two_afc_agreement,
 )
 
-__all__ = ["PRESETS", "Config", "Scores", "run"]
+__all__ = ["PRESETS", "STAND_IN_NOTE", "Config", "Scores", "bars", "run", "table_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +120,12 @@ class Scores:
     scores: dict[str, Interval]
     ceiling: dict[str, float]
     differences: Interval
+
+    @property
+    def ranked(self) -> list[int]:
+        """The distances' places among the names, best first over all."""
+        means = self.scores[self.parts[-1]].mean
+        return np.argsort(-means, kind="stable").tolist()
 
 
 def run(config: Config) -> Scores:
@@ -219,37 +224,43 @@ def _drawn_precisions(distances: np.ndarray, same: np.ndarray, config: Config) -
 def _write(
     config: Config, folder: RunFolder, data: Judgements, found: np.ndarray, scores: Scores
 ) -> None:
-    ranked = np.argsort(-scores.scores[scores.parts[-1]].mean, kind="stable").tolist()
-    header = ["distance", *scores.parts, "low", "high"]
-    rows = [_row(scores, place) for place in ranked]
-    if scores.ceiling:
-        rows.append(["people", *(f"{scores.ceiling[part]:.5f}" for part in scores.parts), "", ""])
+    header, rows = table_of(scores)
     text = io.StringIO()
     csv.writer(text).writerows([header, *rows])
     write_whole(folder.path / "results.csv", text.getvalue().encode())
     lines = [" | ".join(row) for row in (header, ["---"] + ["---:"] * (len(header) - 1), *rows)]
     write_whole(folder.path / "results.md", "".join(f"| {x} |\n" for x in lines).encode())
     folder.write_json("results.json", _as_json(config, data, scores))
-    figure = bars(scores, ranked, data, config.test)
-    figure.savefig(folder.path / "scores.png", dpi=110)
-    report_on(config, data, found, scores, ranked, header, rows).write(folder.path / "report.html")
+    bars(scores, config.test, human=data.human).savefig(folder.path / "scores.png", dpi=110)
+    report_on(config, data, found, scores).write(folder.path / "report.html")
     table = Table("distance", "score", "95% interval", box=None)
     for row in rows:
         table.add_row(row[0], row[-3], f"{row[-2]} to {row[-1]}" if row[-1] else "")
     console.print(table)
     if not data.human:
-        console.print(_STAND_IN_NOTE)
+        console.print(STAND_IN_NOTE)
     console.print(f"report: {folder.path / 'report.html'}")
 
 
-def _row(scores: Scores, place: int) -> list[str]:
+def table_of(scores: Scores, digits: int = 5) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows: every distance's score on every part, best first; then people's."""
     last = scores.scores[scores.parts[-1]]
-    return [
-        scores.names[place],
-        *(f"{scores.scores[part].mean[place]:.5f}" for part in scores.parts),
-        f"{last.low[place]:.5f}",
-        f"{last.high[place]:.5f}",
+
+    def text(value: float) -> str:
+        return f"{value:.{digits}f}"
+
+    rows = [
+        [
+            scores.names[place],
+            *(text(scores.scores[part].mean[place]) for part in scores.parts),
+            text(last.low[place]),
+            text(last.high[place]),
+        ]
+        for place in scores.ranked
     ]
+    if scores.ceiling:
+        rows.append(["people", *(text(scores.ceiling[part]) for part in scores.parts), "", ""])
+    return ["distance", *scores.parts, "low", "high"], rows
 
 
 def _as_json(config: Config, data: Judgements, scores: Scores) -> dict:
@@ -278,7 +289,7 @@ def _as_json(config: Config, data: Judgements, scores: Scores) -> dict:
     }
 
 
-_STAND_IN_NOTE = (
+STAND_IN_NOTE = (
     "This is not human data. The triplets are drawn: a photograph, the same distorted, and "
     "distorted more; the right answer is known by how they were made, and nobody was asked."
 )
@@ -298,23 +309,16 @@ _ABOUT: dict[Test, str] = {
 }
 
 
-def report_on(
-    config: Config,
-    data: Judgements,
-    found: np.ndarray,
-    scores: Scores,
-    ranked: Sequence[int],
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
-) -> Report:
+def report_on(config: Config, data: Judgements, found: np.ndarray, scores: Scores) -> Report:
     """The report's page."""
+    ranked = scores.ranked
     report = Report("Which distance sees like people do?", _ABOUT[config.test])
     if not data.human:
-        report.text(_STAND_IN_NOTE)
+        report.text(STAND_IN_NOTE)
     report.figure(
-        bars(scores, ranked, data, config.test), "Every distance's score, with its interval"
+        bars(scores, config.test, human=data.human), "Every distance's score, with its interval"
     )
-    report.table(header, rows)
+    report.table(*table_of(scores))
     if len(scores.names) > 1:
         report.heading("Is the best one better?")
         report.text(
@@ -330,7 +334,7 @@ def report_on(
             ],
         )
     if config.test == "2afc":
-        _add_galleries(report, config, data, found, scores, ranked)
+        _add_galleries(report, config, data, found, scores)
     report.heading("How it was made")
     report.text(
         f"{len(data.judge)} judgements of {len(data.names)} images, every image resized to "
@@ -349,8 +353,8 @@ def _add_galleries(
     data: Judgements,
     found: np.ndarray,
     scores: Scores,
-    ranked: Sequence[int],
 ) -> None:
+    ranked = scores.ranked
     d0, d1 = found[..., 0].astype(np.float64), found[..., 1].astype(np.float64)
     # From -1, the first image is much nearer, to 1, the second is.
     leaning = (d0 - d1) / np.maximum(d0 + d1, 1e-30)
@@ -405,10 +409,10 @@ def _said(data: Judgements, fraction: float) -> str:
     return "distorted less" if fraction > 0.5 else "distorted more"
 
 
-def bars(scores: Scores, ranked: Sequence[int], data: Judgements, test: Test) -> Figure:
+def bars(scores: Scores, test: Test, *, human: bool) -> Figure:
     """Scores over all, best on top, with their intervals, what people score, and chance."""
     found = scores.scores[scores.parts[-1]]
-    order = list(ranked)[::-1]
+    order = scores.ranked[::-1]
     figure = Figure(figsize=(9, 1.2 + 0.28 * len(order)), layout="constrained")
     axes = figure.subplots()
     mean = found.mean[order]
@@ -421,7 +425,7 @@ def bars(scores: Scores, ranked: Sequence[int], data: Judgements, test: Test) ->
         axes.axvline(0.5, color="#888", linestyle=":", label="chance")
         axes.legend(loc="lower right", fontsize=8)
         axes.set_xlim(min(0.45, float(found.low.min()) - 0.02), 1.0)
-    agreement = "agreement with people" if data.human else "agreement with how they were made"
+    agreement = "agreement with people" if human else "agreement with how they were made"
     axes.set_xlabel(agreement if test == "2afc" else "mean average precision")
     axes.spines[["top", "right"]].set_visible(False)
     return figure

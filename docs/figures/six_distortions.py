@@ -11,7 +11,8 @@ import matplotlib
 import numpy as np
 
 from docs.tables import available
-from experiments.demo import compare_distortions
+from experiments.compare import scorer
+from experiments.demo import compare_distortions, distorted_picture
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -24,8 +25,9 @@ MINDED_LESS = 3
 def relative_values() -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray, list[str]]:
     """The original, its distortions, and of every distance the values relative to their mean."""
     rows, names = [], []
+    original, distorted = distorted_picture()
     for distance, _ in available():
-        original, distorted, values = compare_distortions([distance])
+        values = compare_distortions(scorer([distance], seed=0)[1], original, distorted)
         row = np.array([values[name][distance.name] for name in distorted])
         rows.append(row / row.mean())
         names.append(distance.name)

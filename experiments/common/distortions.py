@@ -54,17 +54,27 @@ DISTORTIONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 def equally_far(
     image: np.ndarray, distort: Callable[[np.ndarray, float], np.ndarray], distance: float
 ) -> np.ndarray:
-    """The distortion at the strength whose root mean square difference is nearest to `distance`.
+    """The distortion at the strength whose root mean square difference is `distance`.
 
-    Found by bisection; values are clipped to [0, 1] as a file would.
+    Found by bisection; values are clipped to [0, 1] as a file would. Where strengths come in
+    steps, as jpeg's do, what is missing is made up for by a factor on the difference.
     """
+
+    def far(candidate: np.ndarray) -> float:
+        return float(np.sqrt(np.mean(np.square(candidate - image))))
+
+    def clipped(candidate: np.ndarray) -> np.ndarray:
+        return np.clip(candidate, 0, 1).astype(np.float32)
+
     low, high = 0.0, 1.0
     best, least = image, np.inf
     for _ in range(25):
         middle = (low + high) / 2
-        candidate = np.clip(distort(image, middle), 0, 1).astype(np.float32)
-        off = float(np.sqrt(np.mean(np.square(candidate - image)))) - distance
+        candidate = clipped(distort(image, middle))
+        off = far(candidate) - distance
         if abs(off) < least:
             best, least = candidate, abs(off)
         low, high = (low, middle) if off > 0 else (middle, high)
+    for _ in range(3):  # Clipping takes a little of what the factor gives.
+        best = clipped(image + (distance / far(best)) * (best - image))
     return best
