@@ -2,23 +2,31 @@
 
 Ours embeds every image once, and all metrics on one network share its pass. The plain way is a
 pass per metric: distance(reference, a), then distance(reference, b).
+
+A row is of triplets of images of their own; the other is of triplets that share images, as those
+that people judged do, from images to distances as `perceptual-jax two-afc` computes them, with
+its programs compiled.
 """
 
 from __future__ import annotations
 
+import tempfile
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 
 import jax
 import numpy as np
 
 import perceptual_jax as pj
 from benchmarks.timing import Peers, Row, Work
+from experiments.common.pairs import distances_of_pairs
 from perceptual_jax._typing import Params
 
-__all__ = ["METRICS", "ROWS", "scores", "scores_in_torch"]
+__all__ = ["METRICS", "ROWS", "scores", "scores_in_torch", "scores_of_shared_images"]
 
 _TRIPLETS, _SIDE = 20, 64
+_SHARED, _IMAGES = 3000, 100
 _METRICS = ("metric='l2'", "metric='cosine'", "metric='gram'")
 METRICS = {
     "vgg16": (
@@ -69,7 +77,34 @@ def scores(count: int = _TRIPLETS) -> Work:
     return Work(call)
 
 
-def scores_in_torch(count: int = _TRIPLETS, *, channels_last: bool = False) -> Work | None:
+def scores_of_shared_images(count: int = _SHARED, images: int = _IMAGES) -> Work:
+    """Ours; the call returns [m, count, 2], the distances of a and of b."""
+    distances = [pj.make(spec) for specs in METRICS.values() for spec in specs]
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (images, _SIDE, _SIDE, 3), dtype=np.uint8)
+    drawn = np.stack([rng.choice(images, 3, replace=False) for _ in range(count)])
+    pairs = drawn[:, [0, 1, 0, 2]].reshape(-1, 2)
+
+    def call() -> np.ndarray:
+        with tempfile.TemporaryDirectory() as folder:
+            found = distances_of_pairs(
+                distances,
+                pairs,
+                pixels.__getitem__,
+                Path(folder, "distances"),
+                seed=0,
+                images_at_once=128,
+                pairs_at_once=64,
+                asked_to_stop=lambda: False,
+            )
+        return found.reshape(len(distances), count, 2)
+
+    return Work(call, items=count)
+
+
+def scores_in_torch(
+    count: int = _TRIPLETS, *, channels_last: bool = False, items: int = 1
+) -> Work | None:
     """The plain way; None without PyTorch."""
     if find_spec("torch") is None:
         return None
@@ -94,11 +129,12 @@ def scores_in_torch(count: int = _TRIPLETS, *, channels_last: bool = False) -> W
                 for spec, metric in metrics.items()
             }
 
-    return Work(call)
+    return Work(call, items=items)
 
 
+_COUNT = sum(map(len, METRICS.values()))
 ROWS = {
-    f"2afc {sum(map(len, METRICS.values()))} metrics {_TRIPLETS}x{_SIDE}": Row(
+    f"2afc {_COUNT} metrics {_TRIPLETS}x{_SIDE}": Row(
         scores,
         {
             "PyTorch": Peers(
@@ -109,5 +145,20 @@ ROWS = {
                 budget=0.2,
             )
         },
-    )
+    ),
+    f"2afc {_COUNT} metrics {_SHARED} triplets of {_IMAGES} images, a triplet": Row(
+        scores_of_shared_images,
+        {
+            "PyTorch": Peers(
+                {
+                    "PyTorch, one by one": partial(scores_in_torch, items=_TRIPLETS),
+                    "PyTorch, channels last": partial(
+                        scores_in_torch, channels_last=True, items=_TRIPLETS
+                    ),
+                },
+                budget=0.2,
+            )
+        },
+    ),
 }
+"""Of triplets that share images, PyTorch does 20: it takes as long for each."""

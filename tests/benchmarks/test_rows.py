@@ -8,7 +8,7 @@ import torch
 
 import perceptual_jax as pj
 from benchmarks import __main__ as table
-from benchmarks import clustering, generators, growth, image_mean, metrics
+from benchmarks import clustering, generators, growth, image_mean, metrics, throughput
 from benchmarks.timing import Peers, Row, Taken
 from benchmarks.torch_forms import DRAWN
 
@@ -31,6 +31,26 @@ def test_scores_are_the_same():
     for name, wanted in theirs.items():
         rtol = 0.2 if name in DRAWN else 1e-4
         np.testing.assert_allclose(ours[name], np.stack(wanted), rtol=rtol, err_msg=name)
+
+
+def test_triplets_that_share_images_are_scored_the_same(monkeypatch):
+    monkeypatch.setattr(metrics, "METRICS", {"no network": ("l2", "ssim")})
+    work = metrics.scores_of_shared_images(4, images=5)
+    found = work.call()
+    assert (found.shape, work.items) == ((2, 4, 2), 4)
+    assert (found > 0).all()
+    assert len(np.unique(found)) < found.size  # of 8 pairs, some come again
+
+
+def test_throughput_is_measured_and_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(throughput, "_TRIPLETS", 10)
+    seconds, found = throughput.measured("l2", 4, tmp_path)
+    assert np.isfinite(seconds)
+    assert found.shape == (20,)
+    assert (found > 0).all()
+    rates = {name: list(range(1, 7)) for name in throughput.DISTANCES}
+    throughput.plot({"1 devices": rates, "8 devices": rates}, tmp_path / "throughput.png")
+    assert (tmp_path / "throughput.png").stat().st_size > 10_000
 
 
 def test_assignments_are_the_same():
