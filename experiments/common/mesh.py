@@ -33,8 +33,9 @@ def shard_leading(tree: T, count: int) -> T:
 
 def replicate(tree: T, count: int | None = None) -> T:
     """Copies arrays to every device of this process, or to those that share `count` problems."""
-    devices = jax.local_devices()
-    if count is not None:
+    if count is None:
+        devices = jax.local_devices()[: jax.local_device_count()]
+    else:
         devices = jax.devices()[: math.gcd(count, jax.device_count())]
     mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))

@@ -98,12 +98,15 @@ def trained_sets(trunk: pj.Distance, params: Params) -> tuple[str, ...]:
 
 
 def starting_params(config: Config, trunk: pj.Distance) -> Params:
-    """The trunk's params: pretrained by "tune", and by "scratch" as `random_params` draws them."""
+    """The trunk's params: pretrained by "tune", and by "scratch" as `random_params` draws them.
+
+    Raises:
+      InputError: if there is no network among them.
+    """
     key = jax.random.key(config.seed)
     params = dict(trunk.init(key))
-    if config.mode == "scratch":
-        drawn = [name for name in trained_sets(trunk, params) if name in BACKBONES]
-        for place, name in enumerate(drawn):
+    for place, name in enumerate(trained_sets(trunk, params)):
+        if config.mode == "scratch" and name in BACKBONES:
             params[name] = BACKBONES[name].random_params(jax.random.fold_in(key, place))
     return params
 
