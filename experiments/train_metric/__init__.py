@@ -34,7 +34,7 @@ from experiments.common.loop import Interrupted, interruptible
 from experiments.common.pairs import Stopped
 from experiments.common.progress import progress
 from experiments.common.run_folder import RunFolder, resumed, start
-from experiments.common.triplets import Judgements, judgements
+from experiments.common.triplets import Judgements, judgements, read_resized
 from experiments.train_metric import heads, networks
 from experiments.train_metric.config import PRESETS, Config, check
 from experiments.train_metric.method import Learner, train
@@ -77,7 +77,8 @@ def run(config: Config) -> Outcome:
             learner = networks.learner(config, trunk, params, images=images, steps=steps)
             # As many as are held out: to score them all would take as long as half an epoch.
             scored = {"learned_from": learning.at(np.arange(held)), "held_out": held_out}
-        best, epochs = train(config, learner, learning, scored, folder, asked_to_stop)
+        state, epochs = train(config, learner, learning, scored, folder, asked_to_stop)
+        best = state.best
         final = parts.get("test", held_out)
         agreement = _agreement(config, learner, best, final, folder, asked_to_stop)
     images, known = _images(data, test, learned_from=order[held:], held_out=order[:held])
@@ -88,9 +89,12 @@ def run(config: Config) -> Outcome:
         ceiling=float(human_ceiling(final.judge).mean()) if (test or data).human else None,
         images=images,
         known_images=known,
+        best_epoch=int(state.best_epoch),
         epochs=epochs,
     )
-    write(config, folder, trunk.name, layers, outcome, human=(test or data).human)
+    which = order[:held] if test is None else np.arange(len(test.items))
+    examples = _examples(config, test or data, which, agreement)
+    write(config, folder, trunk.name, layers, outcome, examples, human=(test or data).human)
     return outcome
 
 
@@ -169,3 +173,29 @@ def _images(
         return len(np.unique(test.items)), 0
     scored = shown(data, held_out) if test is None else shown(test, slice(None))
     return len(scored), len(scored & shown(data, learned_from))
+
+
+_SHOWN = 4
+
+
+def _examples(
+    config: Config, judged: Judgements, which: np.ndarray, agreement: np.ndarray
+) -> dict[str, list[tuple[np.ndarray, str]]]:
+    """Rows of pictures: the triplets of which training gained most, the people's choice first."""
+    gained = agreement[1] - agreement[0]
+    rows = {}
+    for place in np.argsort(-gained, kind="stable")[:_SHOWN].tolist():
+        if gained[place] <= 0:
+            break
+        item, judge = judged.items[which[place]].tolist(), float(judged.judge[which[place]])
+        reference, *both = (read_resized(judged, config.size, index) for index in item)
+        order = (1, 0) if judge > 0.5 else (0, 1)
+        said = (
+            f"chosen by {share:.0%}" for share in (max(judge, 1 - judge), min(judge, 1 - judge))
+        )
+        captions = said if judged.human else ("distorted less", "distorted more")
+        rows[f"triplet {which[place] + 1}"] = [
+            (reference, "reference"),
+            *((both[side], caption) for side, caption in zip(order, captions, strict=True)),
+        ]
+    return rows

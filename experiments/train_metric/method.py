@@ -160,8 +160,8 @@ def train(
     scored: dict[str, Any],
     folder: RunFolder,
     asked_to_stop: Callable[[], bool],
-) -> tuple[dict, list[dict[str, Any]]]:
-    """Trains, from the last checkpoint if there is one; returns the best variables, and the epochs.
+) -> tuple[State, list[dict[str, Any]]]:
+    """Trains, from the last checkpoint if there is one; returns where it ended, and the epochs.
 
     Args:
       config: the options.
@@ -212,7 +212,7 @@ def train(
                         raise Interrupted(
                             f"stopped in epoch {epoch + 1}; go on with: {folder.resume_command}"
                         )
-    return state.best, lines
+    return state, lines
 
 
 def _first(learner: Learner, key: Array) -> State:
@@ -234,10 +234,12 @@ def _after(
     best = {name: state.variables[name] for name in state.best}
     scores = {name: _score(learner, best, part) for name, part in scored.items()}
     line = {"epoch": epoch, "loss": float(state.loss) / steps, **scores}
-    if scores["held_out"] > float(state.best_score):
+    # Rounded as what it is compared with: else an equal score is more every other time.
+    score = jnp.asarray(scores["held_out"], jnp.float32)
+    if score > state.best_score:
         state = state._replace(
             best=best,
-            best_score=jnp.asarray(scores["held_out"], jnp.float32),
+            best_score=score,
             best_epoch=jnp.asarray(epoch, jnp.int32),
         )
     return state, line

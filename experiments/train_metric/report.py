@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments.common.progress import console
 from experiments.common.report import Report
@@ -31,6 +32,7 @@ class Outcome(NamedTuple):
       ceiling: what people score; None where nobody was asked.
       images: how many images the scored triplets have.
       known_images: and how many of them were learned from, in other triplets.
+      best_epoch: whose variables were kept; 0 is before the first.
       epochs: of training, with the scores on what is held out.
     """
 
@@ -42,6 +44,7 @@ class Outcome(NamedTuple):
     ceiling: float | None
     images: int
     known_images: int
+    best_epoch: int
     epochs: list[dict[str, Any]]
 
     @property
@@ -52,6 +55,16 @@ class Outcome(NamedTuple):
         return (
             f"{self.known_images} of the {self.images} images scored were learned from, in other "
             "triplets: the score is not that of new images."
+        )
+
+    @property
+    def kept(self) -> str:
+        """Says what of training was kept."""
+        if self.best_epoch:
+            return f"What was kept is that of epoch {self.best_epoch} of {len(self.epochs)}."
+        return (
+            f"None of the {len(self.epochs)} epochs scored more on what was held out than what "
+            "training started from, which was kept: give more data, or a smaller learning rate."
         )
 
 
@@ -68,6 +81,7 @@ def write(
     trunk: str,
     layers: dict[str, int],
     outcome: Outcome,
+    examples: dict[str, list[tuple[np.ndarray, str]]],
     *,
     human: bool,
 ) -> None:
@@ -79,6 +93,7 @@ def write(
       trunk: the trunk's canonical spec.
       layers: `{layer: channels}` of the trunk.
       outcome: what training did.
+      examples: rows of pictures, triplets of which training gained most.
       human: whether people judged what was scored.
     """
     ends = np.cumsum([0, *layers.values()])
@@ -93,18 +108,23 @@ def write(
         name: {key: float(value) for key, value in getattr(outcome, name)._asdict().items()}
         for name in ("untrained", "trained", "gain")
     }
-    counts = {"images": outcome.images, "known_images": outcome.known_images}
-    folder.write_json(
-        "results.json", {**scores, "people": outcome.ceiling, "human": human, **counts}
-    )
-    page(config, str(file), trunk, heads, outcome, human=human).write(folder.path / "report.html")
+    about_scores = {
+        "people": outcome.ceiling,
+        "human": human,
+        "images": outcome.images,
+        "known_images": outcome.known_images,
+        "best_epoch": outcome.best_epoch,
+    }
+    folder.write_json("results.json", scores | about_scores)
+    report = page(config, str(file), trunk, heads, outcome, examples, human=human)
+    report.write(folder.path / "report.html")
     console.print(
         f"untrained {outcome.untrained.mean:.4f}, trained {outcome.trained.mean:.4f} "
         f"({outcome.trained.low:.4f} to {outcome.trained.high:.4f}), gain {outcome.gain.mean:+.4f} "
         f"({outcome.gain.low:+.4f} to {outcome.gain.high:+.4f})"
         + ("" if outcome.ceiling is None else f"; people {outcome.ceiling:.4f}")
     )
-    console.print(outcome.known)
+    console.print(f"{outcome.kept} {outcome.known}")
     if not human:
         console.print(_NOT_HUMAN)
     console.print(f"distance: {file}")
@@ -123,6 +143,7 @@ def page(
     trunk: str,
     heads: dict[str, np.ndarray],
     outcome: Outcome,
+    examples: dict[str, list[tuple[np.ndarray, str]]],
     *,
     human: bool,
 ) -> Report:
@@ -142,6 +163,15 @@ def page(
     if outcome.ceiling is not None:
         rows.append(["people", f"{outcome.ceiling:.4f}", "", ""])
     report.table(["", "score", "low", "high"], rows)
+    if examples:
+        report.heading("What changed")
+        report.text(
+            "Triplets where the untrained distance took the image on the right for the nearer one, "
+            "and the trained distance takes the one in the middle, as most people do."
+        )
+        report.pictures(examples)
+    report.heading("Training")
+    report.text(outcome.kept)
     report.figure(curves(outcome), "Loss and scores against epochs")
     report.figure(weights_drawn(heads), "The learned weights of each layer, sorted")
     report.heading("How to use it")
@@ -161,8 +191,11 @@ def curves(outcome: Outcome) -> Figure:
     for name, label in (("learned_from", "learned from"), ("held_out", "held out")):
         right.plot(epochs, [line[name] for line in outcome.epochs], label=label)
     right.set(xlabel="epoch", ylabel="agreement")
+    if outcome.best_epoch:
+        right.axvline(outcome.best_epoch, color="#888", linestyle=":", label="kept")
     right.legend()
     for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 

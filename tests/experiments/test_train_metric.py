@@ -116,9 +116,9 @@ def test_heads_find_the_channel_that_people_go_by(tmp_path):
     learner = heads.learner(config, 20, 30)
     folder = RunFolder(tmp_path, "train-metric")
     scored = {"learned_from": learning, "held_out": held_out}
-    best, epochs = method.train(config, learner, learning, scored, folder, lambda: False)
-    assert (best["heads"] >= 0).all()
-    assert best["heads"].argmax() == 3
+    state, epochs = method.train(config, learner, learning, scored, folder, lambda: False)
+    assert (state.best["heads"] >= 0).all()
+    assert state.best["heads"].argmax() == 3
     assert features.agreement(np.ones(20)).mean() < 0.65
     assert max(line["held_out"] for line in epochs) > 0.9
     assert epochs[-1]["loss"] < epochs[0]["loss"] / 2
@@ -279,17 +279,20 @@ def test_eight_devices_learn_what_one_learns(eight_devices, monkeypatch):
     np.testing.assert_array_equal(agreed, np.concatenate(list(one.agreement(variables, triplets))))
 
 
-def test_it_stops_when_nothing_is_gained(tmp_path):
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("seed", range(3))
+def test_it_stops_when_nothing_is_gained(tmp_path, seed):
+    """Also where every epoch scores the same: a float32 of it may be less."""
+    rng = np.random.default_rng(seed)
     features = Features(*rng.random((2, 200, 5), np.float32), rng.random(200, np.float32))
     config = Config(epochs=50, patience=2, learning_rate=1e-12)
     folder = RunFolder(tmp_path, "train-metric")
     learner = heads.learner(config, 5, 4)
-    best, epochs = method.train(
+    state, epochs = method.train(
         config, learner, features, {"held_out": features}, folder, lambda: False
     )
-    assert len(epochs) <= 4
-    np.testing.assert_allclose(best["heads"], 1, rtol=1e-6)
+    assert len(epochs) == 2
+    assert state.best_epoch == 0
+    np.testing.assert_array_equal(state.best["heads"], 1)
 
 
 def test_what_is_not_finite_stops_training(tmp_path):
