@@ -42,7 +42,7 @@ class Config:
     """Stop when the score on what is held out has not risen for so many epochs."""
     batch: int = 50
     """How many triplets a step takes."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-2
     """Of Adam; it falls to 0 over the second half of the epochs."""
     trunk_learning_rate: float = 1e-4
     """The same of the network's weights, by "tune" and "scratch"."""
@@ -66,7 +66,7 @@ class Config:
 
 
 PRESETS = {
-    "quick": Config(per_distortion=50, epochs=10),
+    "quick": Config(per_distortion=100, epochs=10),
     "default": Config(),
     "paper": Config(epochs=10, patience=10, learning_rate=1e-4),
 }

@@ -64,7 +64,8 @@ class Outcome(NamedTuple):
             return f"What was kept is that of epoch {self.best_epoch} of {len(self.epochs)}."
         return (
             f"None of the {len(self.epochs)} epochs scored more on what was held out than what "
-            "training started from, which was kept: give more data, or a smaller learning rate."
+            "training started from, which was kept: more data, more --patience, or another "
+            "--learning-rate may help."
         )
 
 
