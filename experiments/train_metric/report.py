@@ -168,7 +168,8 @@ def page(
         report.heading("What changed")
         report.text(
             "Triplets where the untrained distance took the image on the right for the nearer one, "
-            "and the trained distance takes the one in the middle, as most people do."
+            "and the trained distance takes the one in the middle"
+            + (", as most people do." if human else ", which it is.")
         )
         report.pictures(examples)
     report.heading("Training")
