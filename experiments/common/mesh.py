@@ -31,12 +31,11 @@ def shard_leading(tree: T, count: int) -> T:
     return jax.tree.map(lambda leaf: jax.device_put(leaf, spread if leaf.ndim else copied), tree)
 
 
-def replicate(tree: T) -> T:
-    """Copies arrays to every device of this process."""
-    mesh = jax.make_mesh(
-        (jax.local_device_count(),),
-        ("data",),
-        axis_types=(AxisType.Auto,),
-        devices=jax.local_devices(),
-    )
+def replicate(tree: T, count: int | None = None) -> T:
+    """Copies arrays to every device of this process, or to those that share `count` problems."""
+    if count is None:
+        devices = jax.local_devices()[: jax.local_device_count()]
+    else:
+        devices = jax.devices()[: math.gcd(count, jax.device_count())]
+    mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))

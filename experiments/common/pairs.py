@@ -28,7 +28,7 @@ from perceptual_jax._files import write_whole
 from perceptual_jax._typing import Array, Embedding, ImageLike, Params
 from perceptual_jax.errors import InputError
 
-__all__ = ["Stopped", "distances_of_pairs"]
+__all__ = ["Stopped", "distances_of_pairs", "read_ahead"]
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: it was asked for
@@ -98,7 +98,7 @@ def distances_of_pairs(
         if kept(part, group).exists()
     )
     with (
-        closing(_read_ahead(read, [pairs[part] for part in todo])) as images,
+        closing(read_ahead(read, [pairs[part] for part in todo])) as images,
         progress("distances", len(rows) * len(pairs), unit="distances", done=done) as advance,
     ):
         for part, pictures in zip(todo, images, strict=True):
@@ -139,10 +139,10 @@ def _runs(pairs: np.ndarray, images: int, most: int | None = None) -> Iterator[s
         yield slice(start, len(pairs))
 
 
-def _read_ahead(
+def read_ahead(
     read: Callable[[int], np.ndarray], parts: Sequence[np.ndarray]
 ) -> Generator[dict[int, np.ndarray]]:
-    """The images of every part, those of the next being read meanwhile."""
+    """The images of every part, `{index: image}`, those of the next being read meanwhile."""
     with ThreadPoolExecutor(thread_name_prefix="read") as threads:
 
         def begin(part: np.ndarray) -> dict[int, Future]:

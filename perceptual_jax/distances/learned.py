@@ -30,7 +30,8 @@ class Learned(NamedTuple):
     """What a file holds.
 
     Attributes:
-      trunk: the distance whose features are compared, as a spec of the catalogue.
+      trunk: the distance whose features are compared, as a spec of the catalogue; its name where
+        there are params.
       heads: `{layer: weights of its channels [c]}`, at least 0.
       params: the trunk's, `{weight set: ...}`, where they were trained too; else None.
       about: how it was made, to be read by people.
@@ -60,11 +61,16 @@ def learned(file: str, name: str, make: Callable[[str], Distance]) -> Distance:
     found = read_learned(file)
     trunk = make(found.trunk)
     trained = found.params is not None
+    # Random weights stand under the name of their distance, which the options given here change.
+    own_params = {
+        trunk.name if weight_set == found.trunk else weight_set: layers
+        for weight_set, layers in (found.params or {}).items()
+    }
 
     def init(key: Key) -> Params:
         own = {"heads": jax.tree.map(jnp.asarray, dict(found.heads))}
         if trained:
-            return {name: own | {"trunk": jax.tree.map(jnp.asarray, found.params)}}
+            return {name: own | {"trunk": jax.tree.map(jnp.asarray, own_params)}}
         return {**trunk.init(key), name: own}
 
     def embed(params: Params, images: ImageLike) -> Embedding:

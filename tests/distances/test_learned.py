@@ -69,6 +69,10 @@ def test_a_trained_trunk_is_kept(metric, tmp_path):
     tuned, same = pj.make(path), pj.make(metric)
     got = tuned(tuned.init(jax.random.key(0)), X, Y)
     np.testing.assert_array_equal(got, same(same.init(jax.random.key(7)), X, Y))
+    # Random weights stand under a name that tells the options.
+    signed = pj.make(path, value_range=(-1.0, 1.0))
+    again = signed(signed.init(jax.random.key(0)), 2 * X - 1, 2 * Y - 1)
+    np.testing.assert_allclose(again, got, rtol=1e-5)
     assert read_learned(metric).params is None
     assert read_learned(metric).about == {"seed": "0"}
 
