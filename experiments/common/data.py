@@ -16,6 +16,7 @@ __all__ = [
     "EMBEDDED",
     "bent",
     "centre_square",
+    "embedded_photographs",
     "embedded_picture",
     "image_sets",
     "variations",
@@ -33,6 +34,13 @@ EMBEDDED = tuple(_FILES)
 """The names of the embedded pictures; all are in the public domain or CC0."""
 
 
+# Others without one object in the middle of them: textures, and views through instruments.
+_OTHER_FILES = (
+    *("brick.png", "camera.png", "coins.png", "grass.png", "gravel.png"),
+    *("hubble_deep_field.jpg", "ihc.png", "moon.png", "page.png", "retina.jpg"),
+)
+
+
 def embedded_picture(name: str) -> np.ndarray:
     """A square photograph from the installed scikit-image package: uint8 [side, side, 3].
 
@@ -40,14 +48,28 @@ def embedded_picture(name: str) -> np.ndarray:
       InputError: if scikit-image is not installed.
     """
     file, (top, left, side) = _FILES[name]
+    return _embedded_file(file)[top : top + side, left : left + side]
+
+
+def embedded_photographs(size: int) -> dict[str, np.ndarray]:
+    """All embedded pictures, textures and scientific ones too: `{name: uint8 [size, size, 3]}`.
+
+    Raises:
+      InputError: if scikit-image is not installed.
+    """
+    objects = {name: pj.images.resize(embedded_picture(name), size) for name in EMBEDDED}
+    others = {Path(file).stem: centre_square(_embedded_file(file), size) for file in _OTHER_FILES}
+    return objects | others
+
+
+def _embedded_file(file: str) -> np.ndarray:
     spec = importlib.util.find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
             "the embedded pictures come inside scikit-image: "
             "pip install 'perceptual-jax[experiments]'"
         )
-    picture = pj.images.read(Path(spec.submodule_search_locations[0]) / "data" / file)
-    return picture[top : top + side, left : left + side]
+    return pj.images.read(Path(spec.submodule_search_locations[0]) / "data" / file)
 
 
 def variations(
