@@ -38,7 +38,7 @@ from experiments.activations.units import Network, distance_of, varied_channels,
 from experiments.common.progress import console
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, start
-from perceptual_jax.backbones import BACKBONES
+from perceptual_jax.backbones import BACKBONES, Backbone
 
 __all__ = ["PRESETS", "Config", "run"]
 
@@ -78,8 +78,11 @@ def run(config: Config) -> dict[str, Any]:
                     seed=config.seed,
                 )
             )
+        fields = {layer: network.backbone.receptive_field(layer) for layer in channels}
         results = {section.file: section.numbers for section in found}
-        _write(config, folder, network, found, results)
+        results["receptive-fields"] = {layer: field._asdict() for layer, field in fields.items()}
+        folder.write_json("results.json", results)
+        _write(config, folder, network.backbone, found)
     console.print(f"report: {folder.path / 'report.html'}")
     return results
 
@@ -123,11 +126,10 @@ def _channels(config: Config, network: Network, image: np.ndarray) -> dict[str, 
 def _write(
     config: Config,
     folder: RunFolder,
-    network: Network,
+    backbone: Backbone,
     found: list[Section],
-    results: dict[str, Any],
 ) -> None:
-    """Pictures, results.json and the report."""
+    """Pictures and the report."""
     kind = {"trained": "trained on photographs"}.get(config.weights, "with random weights")
     report = Report(
         f"What {config.network} sees",
@@ -148,18 +150,15 @@ def _write(
         "on, and how far apart the squares of neighbours are. It follows from the sizes of kernels "
         "and strides alone."
     )
-    fields = {layer: network.backbone.receptive_field(layer) for layer in layers_of(config)}
+    fields = {layer: backbone.receptive_field(layer) for layer in layers_of(config)}
     report.table(
         ["layer", "channels", "field (px)", "stride (px)"],
         [
-            [layer, str(network.backbone.channels(layer)), str(field.size), str(field.stride)]
+            [layer, str(backbone.channels(layer)), str(field.size), str(field.stride)]
             for layer, field in fields.items()
         ],
     )
     report.heading("How it was made")
     report.code("\n".join(f"{key} = {value}" for key, value in dataclasses.asdict(config).items()))
-    folder.write_json(
-        "results.json",
-        results | {"receptive_fields": {layer: f._asdict() for layer, f in fields.items()}},
-    )
+    folder.write_json("results.json", results)
     report.write(folder.path / "report.html")
