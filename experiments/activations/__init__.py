@@ -160,5 +160,4 @@ def _write(
     )
     report.heading("How it was made")
     report.code("\n".join(f"{key} = {value}" for key, value in dataclasses.asdict(config).items()))
-    folder.write_json("results.json", results)
     report.write(folder.path / "report.html")
