@@ -21,6 +21,7 @@ COMMANDS = {
     "train-metric": ("experiments.train_metric", "a distance learned from what people said"),
     "image-mean": ("experiments.image_mean", "the mean of similar images under each distance"),
     "activations": ("experiments.activations", "one page to look at what a network sees"),
+    "invert": ("experiments.invert", "what of an image each layer of a network still knows"),
     "list": ("experiments.catalogue", "the distances there are"),
     "weights": ("experiments.weights", "list, get and verify pretrained weights"),
 }

@@ -34,7 +34,8 @@ from experiments.activations.config import (
     read_inputs,
 )
 from experiments.activations.sections import Section
-from experiments.activations.units import Network, distance_of, varied_channels, without_border
+from experiments.activations.units import Network, varied_channels, without_border
+from experiments.common.networks import distance_of
 from experiments.common.progress import console
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, start

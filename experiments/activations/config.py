@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 import perceptual_jax as pj
-from experiments.activations.units import after_relu
-from experiments.common.data import (
-    EMBEDDED,
-    centre_square,
-    embedded_photographs,
-    embedded_picture,
-)
+from experiments.common.data import centre_square, embedded_photographs, named_picture
+from experiments.common.networks import Weights, after_relu
 from perceptual_jax.backbones import BACKBONES, PIXELS
 from perceptual_jax.errors import InputError, choice
 
@@ -29,7 +24,7 @@ class Config:
 
     network: str = "vgg16"
     """A network: vgg16, alexnet, vgg19, squeezenet1_1, ... (`perceptual-jax weights list`)."""
-    weights: Literal["trained", "random", "random-zero-mean"] = "trained"
+    weights: Weights = "trained"
     """Trained, random, or random and every filter of the first layer without its mean."""
     layers: tuple[str, ...] = ()
     """Its layers: conv3_3 is before the ReLU, relu3_3 after it, pool3 after pooling; by default
@@ -166,10 +161,10 @@ def read_inputs(config: Config) -> Inputs:
     Raises:
       InputError: for files that are missing or cannot be read.
     """
-    image = _picture("--image", config.image, config.size)
+    image = named_picture("--image", config.image, config.size)
     prediction = None
     if config.prediction is not None:
-        prediction = _picture("--prediction", config.prediction, config.size)
+        prediction = named_picture("--prediction", config.prediction, config.size)
     if config.data == "embedded":
         found = embedded_photographs(config.size)
     else:
@@ -183,12 +178,3 @@ def read_inputs(config: Config) -> Inputs:
         }
     images = np.stack(list(found.values())).astype(np.float32) / 255
     return Inputs(image, prediction, list(found), images)
-
-
-def _picture(flag: str, name: str, size: int) -> np.ndarray:
-    if name not in EMBEDDED and not Path(name).exists():
-        raise InputError(
-            f"{flag} must be a file or one of {', '.join(EMBEDDED)}; there is no file {name}"
-        )
-    picture = embedded_picture(name) if name in EMBEDDED else pj.images.read(name)
-    return centre_square(picture, size).astype(np.float32) / 255

@@ -23,9 +23,10 @@ import numpy as np
 import optax
 
 import perceptual_jax as pj
-from experiments.activations.units import Network, before_relu
+from experiments.activations.units import Network
 from experiments.common.loop import chunk_length
 from experiments.common.mesh import shard_leading
+from experiments.common.networks import before_relu
 from perceptual_jax._typing import Array, Key
 from perceptual_jax.distances.features import imagenet_normalised
 

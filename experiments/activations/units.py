@@ -10,20 +10,16 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-import perceptual_jax as pj
 from experiments.common.mesh import shard_leading
 from perceptual_jax._typing import Array, ImageLike
-from perceptual_jax.backbones import BACKBONES, Backbone, ReceptiveField
-from perceptual_jax.backbones.network import LayerParams, ReLU
-from perceptual_jax.distances.features import DEFAULT_LAYERS, features, imagenet_normalised
+from perceptual_jax.backbones import Backbone, ReceptiveField
+from perceptual_jax.backbones.network import LayerParams
+from perceptual_jax.distances.features import imagenet_normalised
 
 __all__ = [
     "Network",
     "Unit",
-    "after_relu",
-    "before_relu",
     "cropped",
-    "distance_of",
     "strongest",
     "strongest_of_all",
     "varied_channels",
@@ -66,34 +62,6 @@ class Unit(NamedTuple):
     image: int
     row: int
     column: int
-
-
-def distance_of(backbone: str, weights: str) -> pj.Distance:
-    """The distance whose params are the network's: the same random draws as in the catalogue."""
-    trained = weights == "trained"
-    return features(
-        backbone=backbone,
-        weights="imagenet" if trained else weights,
-        name=backbone if trained else f"{backbone}-{weights}",
-    )
-
-
-def after_relu(backbone: str) -> tuple[str, ...]:
-    """The layers that distances compare by default, after their ReLU."""
-    table = BACKBONES[backbone].layers
-    following = {
-        layer.name: after.name if isinstance(after, ReLU) else layer.name
-        for layer, after in zip(table, [*table[1:], table[-1]], strict=True)
-    }
-    return tuple(following[name] for name in DEFAULT_LAYERS[backbone] if name != "pixels")
-
-
-def before_relu(backbone: Backbone, layer: str) -> str:
-    """The layer that a ReLU is fed by; any other layer itself."""
-    place = backbone.layer_names.index(layer) - 1
-    if place < 0 or not isinstance(backbone.layers[place], ReLU):
-        return layer
-    return backbone.layer_names[place]
 
 
 def without_border(maps: np.ndarray, field: ReceptiveField, side: int) -> np.ndarray:

@@ -19,6 +19,7 @@ __all__ = [
     "embedded_photographs",
     "embedded_picture",
     "image_sets",
+    "named_picture",
     "variations",
 ]
 
@@ -135,6 +136,25 @@ def centre_square(picture: np.ndarray, size: int) -> np.ndarray:
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     return pj.images.resize(picture[top : top + side, left : left + side], size)
+
+
+def named_picture(flag: str, name: str, size: int) -> np.ndarray:
+    """The centre square of an embedded picture or of a file: float32 [size, size, 3] in [0, 1].
+
+    Args:
+      flag: the option that names it, for errors.
+      name: of an embedded picture, or a file.
+      size: its side, in pixels.
+
+    Raises:
+      InputError: for a file that is not there or cannot be read.
+    """
+    if name not in EMBEDDED and not Path(name).exists():
+        raise InputError(
+            f"{flag} must be a file or one of {', '.join(EMBEDDED)}; there is no file {name}"
+        )
+    picture = embedded_picture(name) if name in EMBEDDED else pj.images.read(name)
+    return centre_square(picture, size).astype(np.float32) / 255
 
 
 def image_sets(

@@ -17,13 +17,12 @@ from experiments.activations.saliency import guided_positive_part, unit_gradient
 from experiments.activations.units import (
     Network,
     Unit,
-    after_relu,
-    before_relu,
     cropped,
     strongest,
     strongest_of_all,
     without_border,
 )
+from experiments.common.networks import after_relu, before_relu
 from perceptual_jax.backbones import BACKBONES, Backbone
 from perceptual_jax.backbones.network import Conv, MaxPool, ReceptiveField, ReLU
 from perceptual_jax.distances.features import imagenet_normalised
