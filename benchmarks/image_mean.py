@@ -59,7 +59,7 @@ def _steps(loss: Callable, context: object) -> Work:
     def step() -> object:
         nonlocal state
         state = descent.advance(context, state, 1)
-        return state.images.block_until_ready()
+        return descent.images(state).block_until_ready()
 
     return Work(step)
 

@@ -25,15 +25,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import perceptual_jax as pj
-from experiments.common import checkpoint
 from experiments.common.data import image_sets
-from experiments.common.loop import Interrupted, chunk_length, interruptible
-from experiments.common.mesh import shard_leading
-from experiments.common.optimise import adam_descent
-from experiments.common.progress import console, progress
+from experiments.common.loop import interruptible
+from experiments.common.optimise import Problem, Schedule, adam_descent, descend
+from experiments.common.progress import console
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, file_name, resumed, start
-from perceptual_jax._typing import Array, Embedding, Params
+from perceptual_jax._typing import Array, Embedding, ImageLike, Params
 from perceptual_jax.errors import InputError
 from perceptual_jax.ops.filters import filter_separable, gaussian_kernel, pad_replicate
 from perceptual_jax.ops.platform import on_cpu
@@ -175,71 +173,26 @@ def optimise(
       Interrupted: when asked to stop, after saving.
     """
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
-    sets = targets.shape[0]
     references = jnp.asarray(targets)
+
+    def context(draw: int) -> tuple[Params, Embedding]:
+        params = distance.init(jax.random.fold_in(key, draw))
+        return params, embed_targets(distance, params, references)
+
     descent = adam_descent(mean_loss(distance), learning_rate=config.learning_rate)
-    first = starting_images(config.start, targets, jax.random.fold_in(key, 2))
-    state = shard_leading(descent.init(jnp.asarray(first)), sets)
-    saved = folder.path / "checkpoints" / file_name(distance.name)
-    step = 0
-    latest = checkpoint.latest_step(saved)
-    if latest is not None:
-        step, state = latest, checkpoint.restore(saved, latest, state)
-    logged = folder.metrics()
-    others = [line for line in logged if line["distance"] != distance.name]
-    metrics = [x for x in logged if x["distance"] == distance.name and x["step"] <= step]
-    folder.keep_metrics([*others, *metrics])
-
-    context, drawn = None, -1
-    with progress(distance.name, config.steps, done=step) as advance_bar:
-        while step < config.steps:
-            draw = step // config.redraw_every if config.redraw_every else 0
-            if context is None or draw != drawn:
-                params = distance.init(jax.random.fold_in(key, draw))
-                embedded = embed_targets(distance, params, references)
-                context, drawn = (params, shard_leading(embedded, sets)), draw
-            length = _next_chunk(config, step)
-            state = descent.advance(context, state, length)
-            step += length
-            stopping = asked_to_stop()
-            if step % config.snapshot_every == 0 or step == config.steps or stopping:
-                line = {
-                    "distance": distance.name,
-                    "step": step,
-                    "loss": np.asarray(descent.losses(context, state), np.float64).tolist(),
-                    "sharpness": _sharpness(state.images, references).tolist(),
-                }
-                if not np.isfinite(line["loss"]).all():
-                    raise InputError(
-                        f"{distance.name}: the loss is not finite at step {step}; "
-                        "try a smaller --learning-rate"
-                    )
-                # The line first: one too many is dropped on resuming, one too few is lost.
-                folder.log(**line)
-                metrics.append(line)
-                checkpoint.save(saved, step, state)
-            advance_bar(length)
-            if stopping:
-                raise Interrupted(
-                    f"stopped at step {step} of {config.steps} of {distance.name}; "
-                    f"go on with: {folder.resume_command}"
-                )
-    return Mean(np.asarray(state.images), _sharpness(state.images, references), metrics)
+    found = descend(
+        Problem(descent, context),
+        jnp.asarray(starting_images(config.start, targets, jax.random.fold_in(key, 2))),
+        Schedule(config.steps, config.snapshot_every, config.redraw_every),
+        label={"distance": distance.name},
+        folder=folder,
+        asked_to_stop=asked_to_stop,
+        snapshot=lambda _, images: {"sharpness": _sharpness(images, references).tolist()},
+    )
+    return Mean(found.images, _sharpness(found.images, references), found.metrics)
 
 
-def _next_chunk(config: Config, step: int) -> int:
-    """How many steps until something happens outside of jit, at most a chunk."""
-    ends = [
-        chunk_length(),
-        config.steps - step,
-        config.snapshot_every - step % config.snapshot_every,
-    ]
-    if config.redraw_every:
-        ends.append(config.redraw_every - step % config.redraw_every)
-    return min(ends)
-
-
-def _sharpness(images: Array, targets: Array) -> np.ndarray:
+def _sharpness(images: ImageLike, targets: Array) -> np.ndarray:
     return np.asarray(
         [
             relative_sharpness(image[None], same)[0]

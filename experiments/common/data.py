@@ -16,8 +16,10 @@ __all__ = [
     "EMBEDDED",
     "bent",
     "centre_square",
+    "embedded_photographs",
     "embedded_picture",
     "image_sets",
+    "named_picture",
     "variations",
 ]
 
@@ -33,6 +35,13 @@ EMBEDDED = tuple(_FILES)
 """The names of the embedded pictures; all are in the public domain or CC0."""
 
 
+# Others without one object in the middle of them: textures, and views through instruments.
+_OTHER_FILES = (
+    *("brick.png", "camera.png", "coins.png", "grass.png", "gravel.png"),
+    *("hubble_deep_field.jpg", "ihc.png", "moon.png", "page.png", "retina.jpg"),
+)
+
+
 def embedded_picture(name: str) -> np.ndarray:
     """A square photograph from the installed scikit-image package: uint8 [side, side, 3].
 
@@ -40,14 +49,28 @@ def embedded_picture(name: str) -> np.ndarray:
       InputError: if scikit-image is not installed.
     """
     file, (top, left, side) = _FILES[name]
+    return _embedded_file(file)[top : top + side, left : left + side]
+
+
+def embedded_photographs(size: int) -> dict[str, np.ndarray]:
+    """All embedded pictures, textures and scientific ones too: `{name: uint8 [size, size, 3]}`.
+
+    Raises:
+      InputError: if scikit-image is not installed.
+    """
+    objects = {name: pj.images.resize(embedded_picture(name), size) for name in EMBEDDED}
+    others = {Path(file).stem: centre_square(_embedded_file(file), size) for file in _OTHER_FILES}
+    return objects | others
+
+
+def _embedded_file(file: str) -> np.ndarray:
     spec = importlib.util.find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
             "the embedded pictures come inside scikit-image: "
             "pip install 'perceptual-jax[experiments]'"
         )
-    picture = pj.images.read(Path(spec.submodule_search_locations[0]) / "data" / file)
-    return picture[top : top + side, left : left + side]
+    return pj.images.read(Path(spec.submodule_search_locations[0]) / "data" / file)
 
 
 def variations(
@@ -113,6 +136,25 @@ def centre_square(picture: np.ndarray, size: int) -> np.ndarray:
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     return pj.images.resize(picture[top : top + side, left : left + side], size)
+
+
+def named_picture(flag: str, name: str, size: int) -> np.ndarray:
+    """The centre square of an embedded picture or of a file: float32 [size, size, 3] in [0, 1].
+
+    Args:
+      flag: the option that names it, for errors.
+      name: of an embedded picture, or a file.
+      size: its side, in pixels.
+
+    Raises:
+      InputError: for a file that is not there or cannot be read.
+    """
+    if name not in EMBEDDED and not Path(name).exists():
+        raise InputError(
+            f"{flag} must be a file or one of {', '.join(EMBEDDED)}; there is no file {name}"
+        )
+    picture = embedded_picture(name) if name in EMBEDDED else pj.images.read(name)
+    return centre_square(picture, size).astype(np.float32) / 255
 
 
 def image_sets(

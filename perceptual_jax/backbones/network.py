@@ -6,7 +6,7 @@ A network here has no state and no randomness of its own: params in, features ou
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
@@ -133,9 +133,10 @@ class Conv(NamedTuple):
 
 
 class ReLU(NamedTuple):
-    """max(x, 0)."""
+    """max(x, 0), or another rule in its place."""
 
     name: str
+    rectify: Callable[[Array], Array] = positive_part
 
     @property
     def convolutions(self) -> tuple[Conv, ...]:
@@ -144,7 +145,7 @@ class ReLU(NamedTuple):
 
     def apply(self, params: LayerParams, x: Array, precision: jax.lax.Precision) -> Array:
         """[n, h, w, c], rectified."""
-        return positive_part(x)
+        return self.rectify(x)
 
     def field(self, inputs: ReceptiveField) -> ReceptiveField:
         """That of the layer before."""
@@ -191,6 +192,7 @@ class Fire(NamedTuple):
     inputs: int
     squeeze: int
     expand: int
+    rectify: Callable[[Array], Array] = positive_part
 
     @property
     def convolutions(self) -> tuple[Conv, ...]:
@@ -204,9 +206,9 @@ class Fire(NamedTuple):
     def apply(self, params: LayerParams, x: Array, precision: jax.lax.Precision) -> Array:
         """[n, h, w, inputs] -> [n, h, w, 2 expand]."""
         squeeze, *expands = self.convolutions
-        squeezed = positive_part(squeeze.apply(params, x, precision))
+        squeezed = self.rectify(squeeze.apply(params, x, precision))
         expanded = [expand.apply(params, squeezed, precision) for expand in expands]
-        return positive_part(jnp.concatenate(expanded, axis=-1))
+        return self.rectify(jnp.concatenate(expanded, axis=-1))
 
     def field(self, inputs: ReceptiveField) -> ReceptiveField:
         """That of its 3x3 half."""
@@ -265,6 +267,26 @@ class Backbone(NamedTuple):
     def classifier_convolutions(self) -> tuple[Conv, ...]:
         """What has params in the classifier."""
         return tuple(conv for layer in self.classifier for conv in layer.convolutions)
+
+    def with_rectifier(self, rectify: Callable[[Array], Array]) -> Backbone:
+        """The same network with another function in the place of every ReLU among its features.
+
+        With one whose gradient follows another rule, gradients of the features do: guided
+        backpropagation is a function and not a hook.
+
+        Args:
+          rectify: works on each number by itself.
+
+        Example:
+          >>> from perceptual_jax.backbones import BACKBONES
+          >>> linear = BACKBONES["vgg16"].with_rectifier(lambda x: x)
+        """
+        return self._replace(
+            layers=tuple(
+                layer._replace(rectify=rectify) if isinstance(layer, ReLU | Fire) else layer
+                for layer in self.layers
+            )
+        )
 
     def features(
         self,

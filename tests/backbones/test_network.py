@@ -9,6 +9,7 @@ import pytest
 
 from perceptual_jax import InputError
 from perceptual_jax.backbones import BACKBONES
+from perceptual_jax.backbones.network import Conv, Fire, MaxPool
 
 every_layer = pytest.mark.parametrize(
     ("backbone", "layer"),
@@ -73,24 +74,42 @@ def test_nothing_deeper_than_asked_is_computed(network):
     assert list(found) == ["pixels", first.name]
 
 
-@pytest.mark.parametrize("axis", [1, 2])
+def thin(network):
+    """The same table with one channel in every layer, which sees the same pixels."""
+    layers, inputs = [], 3
+    for layer in network.layers:
+        if isinstance(layer, Conv):
+            layer, inputs = layer._replace(inputs=inputs, outputs=1), 1
+        elif isinstance(layer, Fire):
+            layer, inputs = layer._replace(inputs=inputs, squeeze=1, expand=1), 2
+        layers.append(layer)
+    return network._replace(layers=tuple(layers))
+
+
 @pytest.mark.parametrize(
     ("name", "layer", "field"),
     [
         ("vgg16", "relu3_3", (40, 4, 1.5)),
+        ("vgg16", "conv5_3", (196, 16, 7.5)),
         ("alexnet", "relu3", (99, 16, 15.0)),
         ("squeezenet1_1", "fire5", (63, 8, 7.0)),
     ],
 )
-def test_receptive_field(name, layer, field, axis):
+def test_receptive_field_values(name, layer, field):
+    """As published for VGG-16 and AlexNet."""
+    assert BACKBONES[name].receptive_field(layer) == field
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("name", ["vgg16", "alexnet", "squeezenet1_1"])
+def test_receptive_field_of_every_layer(name, axis):
     """The rows, or columns, that one output in the middle answers to.
 
     Kernels are positive and each line in turn is made very bright, so that nothing cancels and
     no maximum hides it.
     """
-    network = BACKBONES[name]
-    assert network.receptive_field(layer) == field
-    size, stride, centre = field
+    network = thin(BACKBONES[name])
+    fields = {layer: network.receptive_field(layer) for layer in network.layer_names[1:]}
     params = {
         conv.name: {
             "kernel": jnp.full(conv.kernel_shape, 1 / np.prod(conv.kernel_shape[:3])),
@@ -98,19 +117,46 @@ def test_receptive_field(name, layer, field, axis):
         }
         for conv in network.convolutions
     }
-    width, height = size + 4 * stride, network.smallest_input((layer,))
-    place = 1 - math.ceil((centre - (size - 1) / 2) / stride)  # The second that padding spares.
+    width = max(field.size + 4 * field.stride for field in fields.values())
+    height = network.smallest_input(fields)
     lines = jnp.concatenate([jnp.zeros((1, width)), jnp.eye(width)])
-    images = 1 + 1e6 * jnp.broadcast_to(lines[:, None, :, None], (width + 1, height, width, 3))
+    images = 1 + 1e9 * jnp.broadcast_to(lines[:, None, :, None], (width + 1, height, width, 3))
     images = images if axis == 2 else images.transpose(0, 2, 1, 3)
-    found = network.features(params, images, (layer,))[layer]
-    found = np.asarray(found if axis == 2 else found.transpose(0, 2, 1, 3))
-    plain, *bright = found[:, :, place].max(axis=(1, 2))
-    seen = [line for line, value in enumerate(bright) if value > 1.001 * plain]
-    first = centre + stride * place - (size - 1) / 2
-    assert first > 0
-    assert seen == list(range(int(first), int(first) + size))
-    assert seen[-1] < width - 1
+    found = jax.jit(lambda images: network.features(params, images, fields))(images)
+    for layer, (size, stride, centre) in fields.items():
+        maps = np.asarray(found[layer] if axis == 2 else found[layer].transpose(0, 2, 1, 3))
+        place = 1 - math.ceil((centre - (size - 1) / 2) / stride)  # The second inside of padding.
+        plain, *bright = maps[:, :, place].max(axis=(1, 2))
+        seen = [line for line, value in enumerate(bright) if value > 1.001 * plain]
+        first = centre + stride * place - (size - 1) / 2
+        assert first > 0
+        assert seen == list(range(int(first), int(first) + size)), layer
+        assert seen[-1] < width - 1
+
+
+@pytest.mark.parametrize("name", ["alexnet", "squeezenet1_1"])
+def test_another_rectifier_stands_at_every_relu(name):
+    """With the identity a network is linear, with zero it is silent, with ReLU as it was."""
+    network = thin(BACKBONES[name])
+    linear = network.with_rectifier(lambda x: x)
+    last = network.layers[-1].name
+    convolutions = tuple(layer for layer in linear.layers if not isinstance(layer, MaxPool))
+    linear = linear._replace(layers=convolutions)
+    params = network.random_params(jax.random.key(0))
+    x, y = jax.random.normal(jax.random.key(1), (2, 1, 65, 65, 3))
+
+    def features(images):
+        return linear.features(params, images, (convolutions[-1].name,))[convolutions[-1].name]
+
+    together = features(x + y)
+    np.testing.assert_allclose(
+        features(x) + features(y), together, atol=1e-4 * np.abs(together).max()
+    )
+    zeros = network.with_rectifier(jnp.zeros_like).features(params, x, (last,))[last]
+    np.testing.assert_array_equal(zeros, 0)
+    plain = network.features(params, x, (last,))[last]
+    same = network.with_rectifier(jax.nn.relu).features(params, x, (last,))[last]
+    np.testing.assert_array_equal(same, plain)
 
 
 @pytest.mark.parametrize("layers", [(), ("conv9_9",), ("pixels", "pixels")])

@@ -12,7 +12,7 @@ import pytest
 
 import perceptual_jax as pj
 from experiments import image_mean
-from experiments.common import loop
+from experiments.common import loop, optimise
 from experiments.common.data import EMBEDDED, embedded_picture, image_sets, variations
 from experiments.common.run_folder import file_name
 from experiments.image_mean import Config, mean_loss, run, starting_images
@@ -82,7 +82,7 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path, monkeypatch, redraw_ever
         return chunk
 
     broken = dataclasses.replace(config, name="broken")
-    monkeypatch.setattr(image_mean, "chunk_length", stop_after_nine_steps)
+    monkeypatch.setattr(optimise, "chunk_length", stop_after_nine_steps)
     with pytest.raises(loop.Interrupted, match="--name broken --resume"):
         run(broken)
     monkeypatch.undo()
@@ -97,7 +97,7 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path, monkeypatch, redraw_ever
 def test_chunks_of_steps_change_nothing(tmp_path, monkeypatch):
     """Steps inside `lax.scan`, as on accelerators, equal steps one by one."""
     one = run(dataclasses.replace(TINY, out=str(tmp_path), name="one"))
-    monkeypatch.setattr(image_mean, "chunk_length", lambda: 4)
+    monkeypatch.setattr(optimise, "chunk_length", lambda: 4)
     four = run(dataclasses.replace(TINY, out=str(tmp_path), name="four"))
     for name, mean in one.items():
         # Other compiled code rounds otherwise, and Adam's division by the gradient's own size
@@ -126,7 +126,7 @@ def test_one_device_equals_many(tmp_path, monkeypatch):
     assert jax.device_count() == 8
     config = dataclasses.replace(TINY, start="noise", out=str(tmp_path))
     many = run(dataclasses.replace(config, name="many"))
-    monkeypatch.setattr(image_mean, "shard_leading", lambda tree, count: tree)
+    monkeypatch.setattr(optimise, "shard_leading", lambda tree, count: tree)
     one = run(dataclasses.replace(config, name="one"))
     for name, mean in one.items():
         decided = np.abs(first_slopes(config, name)) > 1e-7
