@@ -69,7 +69,7 @@ class Config:
 
     content: tuple[str, ...] = ("chelsea", "rocket")
     """Names of embedded pictures, image files, folders of them, or "embedded" for all."""
-    style: tuple[str, ...] = ("strokes", "stained-glass")
+    style: tuple[str, ...] = _STYLES
     """Likewise. Every content is drawn in every style."""
     content_distance: str = "vgg16(layers=('relu4_2',), metric='l2')"
     """A distance of the catalogue, as a name or as a call."""
@@ -77,7 +77,7 @@ class Config:
     """One or more, each of which draws pictures of its own."""
     content_weight: float = 1.0
     """Of the distance from the content; that of mid-grey is 1."""
-    style_weight: float = 20.0
+    style_weight: float = 10.0
     """Of the distance from the style; that of the content is 1."""
     variation_weight: float = 0.05
     """Of the total variation; that of the content is 1. More is smoother."""
@@ -205,7 +205,7 @@ def style_loss(config: Config, content: pj.Distance, style: pj.Distance) -> Any:
         ]
         terms = {
             "content": config.content_weight * of_content / targets.content_usual,
-            "style": config.style_weight * sum(of_style),
+            "style": config.style_weight * jnp.stack(of_style).sum(axis=0),
             "variation": config.variation_weight * pj.total_variation(images) / targets.variation,
         }
         weights = (config.content_weight, config.style_weight, config.variation_weight)
@@ -213,10 +213,6 @@ def style_loss(config: Config, content: pj.Distance, style: pj.Distance) -> Any:
 
     # Most often both distances look at the same layers of one network.
     return merged(loss)
-
-
-_TINY = 1e-8
-"""What a flat content's variation, or a content that is the style, is taken to be."""
 
 
 def targets_for(
@@ -246,19 +242,24 @@ def targets_for(
 
     def style(image: np.ndarray, weight: float) -> Style:
         towards = embed_style(params, jnp.asarray(image)[None])
-        usual = jnp.maximum(compare_style(params, styled, towards), _TINY)
+        usual = _or_one(compare_style(params, styled, towards))
         return Style(towards, jnp.full_like(usual, weight), usual)
 
     each = [
         Targets(
             embedded,
-            jnp.maximum(compare_content(params, grey, embedded), _TINY),
-            jnp.maximum(pj.total_variation(images), _TINY),
+            _or_one(compare_content(params, grey, embedded)),
+            _or_one(pj.total_variation(images)),
             tuple(style(*blended) for blended in blend),
         )
         for blend in blends
     ]
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *each)
+
+
+def _or_one(usual: Array) -> Array:
+    """Where a content is flat, or its own style, there is nothing to be relative to."""
+    return jnp.where(usual > 0, usual, 1)
 
 
 def any_size(distance: pj.Distance) -> bool:
@@ -328,6 +329,12 @@ def run(config: Config) -> dict[tuple[str, str, str], Transfer]:
     style_distances = [pj.make(spec) for spec in config.style_distance]
     for distance in (content_distance, *style_distances):
         _check_sizes(config, distance, contents, styles)
+    for distance in style_distances:
+        if not any_size(distance):
+            console.print(
+                f"{distance.name} compares place by place: styles are cropped to the content's "
+                "aspect and resized to it"
+            )
     folder = start("style-transfer", config, distances=(content_distance, *style_distances))
     drawn: dict[tuple[str, str, str], Transfer] = {}
     with interruptible() as asked_to_stop:
@@ -389,7 +396,7 @@ def draw_row(
 
         return Problem(descent, context)
 
-    row = {}
+    row: dict[str, Transfer] = {}
     for batch in _batches(config, list(blends), styles, style_distance):
         found = coarse_to_fine(
             partial(problem, batch),
@@ -511,7 +518,6 @@ def _check_sizes(
 ) -> None:
     """Raises before the run's folder is made: weights, and pictures too small for a distance."""
     params = jax.eval_shape(distance.init, jax.random.key(0))
-    free = any_size(distance)
     for flag, pictures, side in (
         ("--content", contents, config.size),
         ("--style", styles, config.style_size or config.size),
@@ -525,8 +531,3 @@ def _check_sizes(
                 raise InputError(
                     f"{flag} {name} is {size[1]}x{size[0]} at the coarsest scale: {error}"
                 ) from None
-    if not free and distance.name != pj.make(config.content_distance).name:
-        console.print(
-            f"{distance.name} compares place by place: styles are cropped to the content's "
-            "aspect and resized to it"
-        )

@@ -19,7 +19,7 @@ def stained_glass(seed: int = 3, *, panes: int = 220) -> np.ndarray:
         [[178, 34, 44], [240, 180, 40], [24, 74, 140], [230, 226, 205], [20, 120, 110]], float
     )
     places = rng.uniform(0, _SIDE, (panes, 2))
-    pixels = np.stack(np.mgrid[0:_SIDE, 0:_SIDE], axis=-1).reshape(-1, 2)
+    pixels = np.indices((_SIDE, _SIDE)).reshape(2, -1).T
     distances, nearest = spatial.cKDTree(places).query(pixels, k=2)
     shades = palette[rng.integers(len(palette), size=panes)] * rng.uniform(0.75, 1.1, (panes, 1))
     picture = shades[nearest[:, 0]].reshape(_SIDE, _SIDE, 3)
@@ -44,15 +44,15 @@ def strokes(seed: int = 5) -> np.ndarray:
     # The mean of the grains along the flow, both ways from every pixel: what was a grain is a line.
     drawn = np.zeros((_SIDE, _SIDE))
     for sign in (-1.0, 1.0):
-        places = np.stack(np.mgrid[0:_SIDE, 0:_SIDE]).astype(float)
+        places = np.indices((_SIDE, _SIDE)).astype(float)
         for _ in range(16):
             drawn += ndimage.map_coordinates(grains, places, order=1, mode="wrap")
             flow = [ndimage.map_coordinates(a, places, order=1, mode="wrap") for a in along]
             places = places + sign * 1.5 * np.stack(flow)
     ridges = drawn / drawn.std()
     colours = ndimage.gaussian_filter(rng.normal(size=(_SIDE, _SIDE)), 30, mode="wrap")
-    tone = np.argsort(np.argsort((colours / colours.std() + 0.6 * ridges).ravel()))
-    tone = (tone / tone.size * (len(palette) - 1)).reshape(_SIDE, _SIDE)
+    ranks = np.argsort(np.argsort((colours / colours.std() + 0.6 * ridges).ravel()))
+    tone = (ranks / ranks.size * (len(palette) - 1)).reshape(_SIDE, _SIDE)
     picture = np.stack(
         [np.interp(tone, np.arange(len(palette)), palette[:, c]) for c in range(3)], axis=-1
     )
