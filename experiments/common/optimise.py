@@ -267,6 +267,7 @@ def descend(
     label: Mapping[str, str],
     folder: RunFolder,
     asked_to_stop: Callable[[], bool],
+    title: str = "",
     snapshot: Callable[[int, Array], dict[str, Any]] = lambda step, images: {},
 ) -> Found:
     """Takes the steps of a schedule, from the last checkpoint if there is one.
@@ -277,19 +278,20 @@ def descend(
       problem: what is sought.
       first: where to start: [s, h, w, 3] in [0, 1].
       schedule: when things happen.
-      label: names this descent among those of the run: in metrics.jsonl, and for people.
+      label: names this descent among those of the run, in metrics.jsonl and in checkpoints.
       folder: the run's.
       asked_to_stop: whether to save and stop.
+      title: its name for people; by default the label.
       snapshot: `(step, images) -> ` what else to log; it may draw.
 
     Raises:
       InputError: if the loss is no longer finite.
       Interrupted: when asked to stop, after saving.
     """
-    title = " ".join(label.values())
+    title = title or " ".join(label.values())
     descent, count = problem.descent, len(first)
     state = shard_leading(descent.init(jnp.asarray(first)), count)
-    saved = folder.path / "checkpoints" / file_name(title)
+    saved = folder.path / "checkpoints" / file_name(" ".join(label.values()))
     step = checkpoint.latest_step(saved) or 0
     if step:
         state = checkpoint.restore(saved, step, state)
@@ -388,6 +390,7 @@ def coarse_to_fine(
     schedule: Schedule,
     *,
     label: Mapping[str, str],
+    title: str = "",
     **options: Any,
 ) -> Found:
     """Descends at each size in turn, from what was found at the one before, enlarged.
@@ -401,20 +404,29 @@ def coarse_to_fine(
       sizes: (height, width) of each scale.
       schedule: of all scales together.
       label: see `descend`.
+      title: likewise.
       options: likewise.
 
     Returns:
       What was found at the last size; metrics are of all, seconds per step of the last.
     """
     if len(sizes) == 1:
-        return descend(problem_at(sizes[0]), first, schedule, label=label, **options)
+        problem = problem_at(sizes[0])
+        first = _resized(jnp.asarray(first), sizes[0])
+        return descend(problem, first, schedule, label=label, title=title, **options)
     ends = [schedule.steps * (k + 1) // len(sizes) for k in range(len(sizes))]
     images, metrics, begun = jnp.asarray(first), [], schedule.begun
     for size, steps in zip(sizes, np.diff([0, *ends]).tolist(), strict=True):
         images = _resized(images, size)
-        own_label = {**label, "scale": f"{size[1]}x{size[0]}"}
-        own_schedule = schedule._replace(steps=steps, begun=begun)
-        found = descend(problem_at(size), images, own_schedule, label=own_label, **options)
+        scale = f"{size[1]}x{size[0]}"
+        found = descend(
+            problem_at(size),
+            images,
+            schedule._replace(steps=steps, begun=begun),
+            label={**label, "scale": scale},
+            title=f"{title or ' '.join(label.values())} {scale}",
+            **options,
+        )
         images, begun = jnp.asarray(found.images), begun + steps
         metrics += found.metrics
     return found._replace(metrics=metrics)
