@@ -15,10 +15,19 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import clustering, distances, generators, image_mean, metrics, peak, startup
+from benchmarks import (
+    clustering,
+    distances,
+    generators,
+    image_mean,
+    metrics,
+    peak,
+    startup,
+    style_transfer,
+)
 from benchmarks.timing import Row, Taken, in_turns
 
-_MODULES = (distances, image_mean, metrics, clustering, generators, startup)
+_MODULES = (distances, image_mean, style_transfer, metrics, clustering, generators, startup)
 ROWS = {row: module for module in _MODULES for row in module.ROWS}
 """`{row: the module that has it}`."""
 PACKAGES = (

@@ -8,7 +8,15 @@ import torch
 
 import perceptual_jax as pj
 from benchmarks import __main__ as table
-from benchmarks import clustering, generators, growth, image_mean, metrics, throughput
+from benchmarks import (
+    clustering,
+    generators,
+    growth,
+    image_mean,
+    metrics,
+    style_transfer,
+    throughput,
+)
 from benchmarks.timing import Peers, Row, Taken
 from benchmarks.torch_forms import DRAWN
 
@@ -91,6 +99,18 @@ def test_image_means_take_steps_as_good(name):
             assert gain > 0.5 * gains[0]
         else:
             np.testing.assert_allclose(gain, gains[0], rtol=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("standard_promotion")
+def test_style_transfers_take_the_same_step():
+    """But where a slope is nearly 0: Adam's first step is its sign."""
+    (row,) = style_transfer.ROWS.values()
+    ours, *theirs = (np.asarray(build().call()) for build in row.ways.values())
+    assert np.abs(ours - style_transfer.start()).max() > 0.02
+    for theirs_step in theirs:
+        apart = np.abs(ours - theirs_step.transpose(0, 2, 3, 1))
+        assert (apart > 1e-4).mean() < 0.01
 
 
 # --- The table -----------------------------------------------------------------------------
