@@ -20,6 +20,7 @@ COMMANDS = {
     "two-afc": ("experiments.two_afc", "which distance agrees with people about which is nearer"),
     "train-metric": ("experiments.train_metric", "a distance learned from what people said"),
     "image-mean": ("experiments.image_mean", "the mean of similar images under each distance"),
+    "cluster": ("experiments.cluster", "which distance puts images of one kind together"),
     "list": ("experiments.catalogue", "the distances there are"),
     "weights": ("experiments.weights", "list, get and verify pretrained weights"),
 }
