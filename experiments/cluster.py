@@ -35,7 +35,7 @@ import perceptual_jax as pj
 from experiments.common import checkpoint, kmeans
 from experiments.common.cluster_scores import Match, Scores, scores
 from experiments.common.data import Labelled, labelled_images
-from experiments.common.embedded import Embedded, embedded_images
+from experiments.common.embedded import Embedded, embedded_images, images_together
 from experiments.common.loop import Interrupted, interruptible
 from experiments.common.mesh import replicate, shard_leading
 from experiments.common.one_hot import training
@@ -70,7 +70,7 @@ class Config:
     """Side of the images, in pixels: the middle square, by Pillow's bicubic filter."""
     repeats: int = 5
     """How often k-means is done, to see the spread."""
-    restarts: int = 5
+    restarts: int = 3
     """How many starts each time; the one with the least inertia counts."""
     iterations: int = 100
     """How many iterations at most."""
@@ -457,9 +457,12 @@ def run(config: Config) -> dict[str, dict[str, Clusters]]:
     data = labelled_images(config.data, config.size)
     clusters = _number_of_clusters(config, data)
     for distance in distances:  # Errors before the folder is made: weights, sizes.
-        params = jax.eval_shape(distance.init, jax.random.key(0))
-        image = jax.ShapeDtypeStruct((1, config.size, config.size, 3), np.float32)
-        jax.eval_shape(distance.embed, params, image)
+        together = images_together(distance, data.images, config.memory, config.minibatch)
+        if together < clusters:
+            raise InputError(
+                f"{distance.name}: {together} images at a time are fewer than {clusters} clusters; "
+                "give more --memory or a larger --minibatch"
+            )
     folder = start("cluster", config, distances=distances)
     found: dict[str, dict[str, Clusters]] = {}
     ways = {}
@@ -473,11 +476,6 @@ def run(config: Config) -> dict[str, dict[str, Clusters]]:
                 memory=config.memory,
                 minibatch=config.minibatch,
             )
-            if embedded.at_once < clusters:
-                raise InputError(
-                    f"{distance.name}: {embedded.at_once} images at a time are fewer than "
-                    f"{clusters} clusters; give more --memory or a larger --minibatch"
-                )
             ways[distance.name] = _way(embedded)
             console.print(f"{distance.name}: {ways[distance.name]}")
             common = (config, embedded, data, clusters, folder, asked_to_stop)
@@ -653,9 +651,7 @@ def report_on(
         )
     for name, by in found.items():
         report.heading(name)
-        report.text(
-            f"{ways[name]}.".capitalize() if not ways[name][0].isdigit() else f"{ways[name]}."
-        )
+        report.text(f"{ways[name]}.")
         for method, made in by.items():
             report.pictures(_rows(config, data, method, made))
     report.heading("How it was made")

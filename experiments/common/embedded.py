@@ -16,10 +16,13 @@ from experiments.common.mesh import replicate, shard_leading
 from experiments.common.progress import progress
 from perceptual_jax._typing import Array, Embedding, ImageLike, Params
 
-__all__ = ["Embedded", "embedded_images"]
+__all__ = ["Embedded", "embedded_images", "images_together"]
 
 _ROOM = 3
 """Times the embeddings is what is taken at once: parts, the whole of them, and their products."""
+
+_MINIBATCH = 1024
+"""The most images of a minibatch whose size nobody chose."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +116,23 @@ def _filled(labels: np.ndarray, points: Points) -> Array:
     )
 
 
+def images_together(
+    distance: pj.Distance, images: np.ndarray, memory: float, minibatch: int
+) -> int:
+    """How many images are taken at a time; as `embedded_images`, of which it computes nothing.
+
+    Raises:
+      InputError: for images that the distance cannot embed, or weights that are missing.
+    """
+    params = jax.eval_shape(distance.init, jax.random.key(0))
+    one = jax.eval_shape(distance.embed, params, jax.ShapeDtypeStruct(images[:1].shape, np.uint8))
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
+    fitting = max(2, int(memory * 2**30) // (_ROOM * max(size, 1)))
+    if minibatch == 0 and len(images) > fitting:
+        minibatch = min(fitting, _MINIBATCH)
+    return min(minibatch or len(images), len(images))
+
+
 def embedded_images(
     distance: pj.Distance,
     images: np.ndarray,
@@ -135,11 +155,8 @@ def embedded_images(
     """
     params = replicate(distance.init(jax.random.key(seed)))
     embed = _embedder(distance, params, images_at_once * jax.device_count())
-    one = jax.eval_shape(distance.embed, params, jax.ShapeDtypeStruct(images[:1].shape, np.uint8))
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
-    fitting = max(2, int(memory * 2**30) // (_ROOM * max(size, 1)))
-    whole = minibatch == 0 and len(images) <= fitting
-    at_once = len(images) if whole else min(minibatch or min(fitting, 1024), len(images))
+    at_once = images_together(distance, images, memory, minibatch)
+    whole = at_once == len(images)
     if whole:
         with progress(f"{distance.name}, embedding", len(images), unit="images") as advance:
             embedding = embed(images, advance)
