@@ -32,7 +32,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 import perceptual_jax as pj
-from experiments.common import checkpoint, kmeans
+from experiments.common import checkpoint, kmeans, spaces
 from experiments.common.cluster_scores import Match, Scores, scores
 from experiments.common.data import Labelled, labelled_images
 from experiments.common.embedded import Embedded, embedded_images, images_together
@@ -205,7 +205,9 @@ def _whole(
     labels, inertia = _starts_done(saved, n)
     if len(inertia) == starts or embedded.points is None:
         return labels, inertia
-    space, points = kmeans.coordinates(embedded.space, embedded.points)
+    space, points = _by_coordinates(
+        embedded, embedded.points, starts * clusters, folder, asked_to_stop
+    )
     key = jax.random.fold_in(jax.random.key(config.seed), 4)
     title = f"{name}, k-means"
     folder.keep_metrics(
@@ -217,7 +219,7 @@ def _whole(
         while len(inertia) < starts:
             own = jax.random.fold_in(key, len(inertia))
             places = kmeans.plus_plus(space, points, clusters, own)
-            first = kmeans.chosen(points.values, places)
+            first = spaces.chosen(points.values, places)
             found = kmeans.lloyd(
                 space, points, first, iterations=config.iterations, asked_to_stop=asked_to_stop
             )
@@ -234,6 +236,48 @@ def _whole(
                 done = f"{len(inertia)} of {starts} starts of {title}"
                 raise Interrupted(f"stopped after {done}; go on with: {folder.resume_command}")
     return labels, inertia
+
+
+_MOST_COORDINATES = 2048
+"""Points that have coordinates found for them: the time is cubic in their number."""
+
+
+def _by_coordinates(
+    embedded: Embedded,
+    points: spaces.Points,
+    centroids: int,
+    folder: RunFolder,
+    asked_to_stop: Callable[[], bool],
+) -> tuple[spaces.Space, spaces.Points]:
+    """The points by coordinates where that takes less time than to do without.
+
+    Where distances are compared pair by pair, some ten iterations of all starts would compare all
+    points with that many times the centroids.
+    """
+    space, n = embedded.space, len(embedded.images)
+    length = sum(leaf[0].size for leaf in jax.tree.leaves(points.values))
+    most = min(_MOST_COORDINATES, length if space.euclidean else 10 * centroids)
+    if n > most:
+        return space, points
+    if space.euclidean:
+        return spaces.coordinates(space, points)
+    columns = []
+    title = f"{embedded.distance.name}, all pairs"
+    size = points.weight.size
+    with progress(title, size, unit="images") as advance:
+        for begin in range(0, size, _COLUMNS):
+            places = np.arange(begin, begin + _COLUMNS) % size
+            others = spaces.chosen(points.values, places)
+            found = spaces.distances_of(space.distances, space.context, points.values, others)
+            columns.append(np.asarray(found))
+            advance(min(_COLUMNS, size - begin))
+            if asked_to_stop():
+                raise Interrupted(f"stopped in {title}; go on with: {folder.resume_command}")
+    return spaces.coordinates(space, points, np.concatenate(columns, axis=1)[:, :size])
+
+
+_COLUMNS = 16
+"""Images that all are compared with at a time."""
 
 
 def _starts_done(saved: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -264,7 +308,7 @@ def _in_minibatches(
     steps = config.passes * by_pass
     saved = folder.path / "checkpoints" / f"minibatches-{file_name(name)}"
 
-    def batch(step: int) -> kmeans.Points:
+    def batch(step: int) -> spaces.Points:
         order = np.random.default_rng([config.seed, step // by_pass]).permutation(n)
         return embedded.batch(order[step % by_pass * size :][:size])
 
@@ -274,7 +318,7 @@ def _in_minibatches(
         for number in range(starts)
     ]
     state = replicate(
-        [(kmeans.chosen(first.values, place), jnp.zeros(clusters)) for place in places]
+        [(spaces.chosen(first.values, place), jnp.zeros(clusters)) for place in places]
     )
     done = checkpoint.latest_step(saved) or 0
     if done:
@@ -530,9 +574,9 @@ def matching(config: Config, data: Labelled) -> Match:
 def _way(embedded: Embedded) -> str:
     """What is done, for people."""
     kind = (
-        "squared Euclidean, assigned by matrix products"
+        "squared Euclidean in its embedding: compared by products of matrices"
         if embedded.space.euclidean
-        else "not squared Euclidean, compared pair by pair"
+        else "not squared Euclidean in its embedding: compared pair by pair"
     )
     size = "all at once" if embedded.points is not None else f"minibatches of {embedded.at_once}"
     return f"{len(embedded.images)} images, {size}, {kind}"

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import perceptual_jax as pj
-from experiments.common import kmeans
-from experiments.common.kmeans import Points, Space
+from experiments.common import kmeans, spaces
 from experiments.common.mesh import replicate, shard_leading
 from experiments.common.progress import progress
+from experiments.common.spaces import Points, Space
 from perceptual_jax._typing import Array, Embedding, ImageLike, Params
 
 __all__ = ["Embedded", "embedded_images", "images_together"]
@@ -52,10 +52,10 @@ class Embedded:
     def batch(self, which: np.ndarray) -> Points:
         """Some of the images."""
         if self.points is None:
-            return kmeans.points_of(self.embed(self.images[which]), self.origin)
+            return spaces.points_of(self.embed(self.images[which]), self.origin)
         places = np.resize(which, which.size + -which.size % jax.device_count())
         weight = jnp.asarray(np.arange(places.size) < which.size, jnp.float32)
-        return shard_leading(Points(kmeans.chosen(self.points.values, places), weight), places.size)
+        return shard_leading(Points(spaces.chosen(self.points.values, places), weight), places.size)
 
     def blocks(self) -> Iterator[tuple[np.ndarray, Points]]:
         """All images, so many at a time as fit: their places, and they."""
@@ -164,9 +164,9 @@ def embedded_images(
         rng = np.random.default_rng(seed)
         embedding = embed(images[rng.permutation(len(images))[:at_once]])
     sample = np.linspace(0, at_once - 1, min(at_once, 4)).astype(int)
-    space = kmeans.space_of(distance, params, kmeans.chosen(embedding, sample))
-    origin = kmeans.origin_of(space, embedding)
-    points = kmeans.points_of(embedding, origin) if whole else None
+    space = spaces.space_of(distance, params, spaces.chosen(embedding, sample))
+    origin = spaces.origin_of(space, embedding)
+    points = spaces.points_of(embedding, origin) if whole else None
     return Embedded(distance, params, images, space, origin, points, at_once, embed)
 
 
@@ -181,7 +181,7 @@ def _embedder(distance: pj.Distance, params: Params, count: int) -> Callable[...
             part = images[start : start + together]
             filled = part[np.arange(together) % len(part)]
             embedding = program(params, shard_leading(filled, together))
-            parts.append(kmeans.chosen(embedding, np.arange(len(part))))
+            parts.append(spaces.chosen(embedding, np.arange(len(part))))
             jax.block_until_ready(parts[-1])
             advance(len(part))
         return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)

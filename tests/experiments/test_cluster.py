@@ -16,7 +16,7 @@ import perceptual_jax as pj
 from experiments import cluster
 from experiments.cluster import Config, run
 from experiments.common import embedded as embedded_module
-from experiments.common import kmeans, loop, optimise
+from experiments.common import kmeans, loop, optimise, spaces
 from experiments.common.cluster_scores import matched, scores
 from experiments.common.data import labelled_images
 from experiments.common.one_hot import training
@@ -27,6 +27,7 @@ TINY = Config(
     repeats=2,
     restarts=2,
     mean_steps=4,
+    autoencoder_repeats=0,
     autoencoder_steps=4,
     autoencoder_batch=8,
 )
@@ -50,7 +51,9 @@ def folders(tmp_path):
 
 
 def test_folders_are_told_apart_and_all_is_written(tmp_path, folders):
-    found = run(dataclasses.replace(TINY, data=folders, out=str(tmp_path), name="a"))
+    found = run(
+        dataclasses.replace(TINY, data=folders, autoencoder_repeats=1, out=str(tmp_path), name="a")
+    )
     folder = tmp_path / "cluster" / "a"
     for by in found.values():
         assert by["k-means"].labels.shape == (2, 18)
@@ -74,9 +77,7 @@ def test_folders_are_told_apart_and_all_is_written(tmp_path, folders):
 
 def test_images_nearest_to_centroids_are_means_under_l2(tmp_path, folders):
     """The pixel mean is where the descent starts, and where it should stay."""
-    config = dataclasses.replace(
-        TINY, data=folders, distances=("l2",), autoencoder_repeats=0, out=str(tmp_path)
-    )
+    config = dataclasses.replace(TINY, data=folders, distances=("l2",), out=str(tmp_path))
     found = run(config)["l2"]["k-means"]
     images = labelled_images(folders, 16).images / 255
     for c, picture in found.pictures.items():
@@ -98,9 +99,7 @@ def test_a_folder_without_labels_has_clusters_and_no_scores(tmp_path, folders):
 
 
 def test_minibatches_find_the_same_clusters(tmp_path, folders):
-    config = dataclasses.replace(
-        TINY, data=folders, minibatch=6, autoencoder_repeats=0, out=str(tmp_path)
-    )
+    config = dataclasses.replace(TINY, data=folders, minibatch=6, out=str(tmp_path))
     for by in run(config).values():
         assert [score.recall for score in by["k-means"].scores] == [17 / 18] * 2
 
@@ -112,7 +111,11 @@ STOPS = {"start": 5, "minibatch": 4, "autoencoder": 7}
 def test_a_resumed_run_equals_an_unbroken_one(tmp_path, folders, monkeypatch, where):
     """Bit for bit, stopped in the second distance's starts, a minibatch, or the autoencoder."""
     config = dataclasses.replace(
-        TINY, data=folders, minibatch=6 if where == "minibatch" else 0, out=str(tmp_path)
+        TINY,
+        data=folders,
+        minibatch=6 if where == "minibatch" else 0,
+        autoencoder_repeats=int(where == "autoencoder"),
+        out=str(tmp_path),
     )
     whole = run(dataclasses.replace(config, name="whole"))
     module, function = {
@@ -154,10 +157,15 @@ def test_one_device_equals_many(tmp_path, folders, monkeypatch):
     division by a gradient's own size makes rounding matter."""
     assert jax.device_count() == 8
     config = dataclasses.replace(
-        TINY, data=folders, mean_steps=0, autoencoder_steps=1, out=str(tmp_path)
+        TINY,
+        data=folders,
+        mean_steps=0,
+        autoencoder_repeats=1,
+        autoencoder_steps=1,
+        out=str(tmp_path),
     )
     many = run(dataclasses.replace(config, name="many"))
-    for module in (kmeans, embedded_module, cluster, optimise):
+    for module in (spaces, embedded_module, cluster, optimise):
         monkeypatch.setattr(module, "shard_leading", lambda tree, count: tree)
     for module in (embedded_module, cluster):
         monkeypatch.setattr(module, "replicate", lambda tree: tree)
@@ -216,9 +224,9 @@ def test_the_autoencoder_learns_two_kinds(weights_store):
     images = jnp.asarray(level + 0.02 * rng.normal(size=(16, 16, 16, 3)), jnp.float32)
     distance = pj.make("l2")
     embedding = distance.embed({}, images)
-    space = kmeans.space_of(distance, {}, embedding[:4])
-    origin = kmeans.origin_of(space, embedding)
-    targets = kmeans.Points(embedding - origin, jnp.ones(16))
+    space = spaces.space_of(distance, {}, embedding[:4])
+    origin = spaces.origin_of(space, embedding)
+    targets = spaces.Points(embedding - origin, jnp.ones(16))
     train = training(distance, space, 2, learning_rate=1e-2, images_rate=0.02)
     state = train.init(jax.random.key(0), jnp.stack([images[0], images[8]]))
     context = ({}, space.context, origin, jnp.float32(0.1))

@@ -9,9 +9,9 @@ import pytest
 
 import perceptual_jax as pj
 from experiments.common import embedded as embedded_module
-from experiments.common import kmeans
+from experiments.common import kmeans, spaces
 from experiments.common.embedded import embedded_images
-from experiments.common.kmeans import Points, Space, squared_distances
+from experiments.common.spaces import Points, Space, squared_distances
 
 
 def plane(weights=(1.0, 1.0)) -> Space:
@@ -38,7 +38,7 @@ def same_partition(a, b) -> bool:
 
 def clustered(space, points, count, key=0, **options):
     places = kmeans.plus_plus(space, points, count, jax.random.key(key))
-    return kmeans.lloyd(space, points, kmeans.chosen(points.values, places), **options)
+    return kmeans.lloyd(space, points, spaces.chosen(points.values, places), **options)
 
 
 @pytest.mark.parametrize("key", range(3))
@@ -145,11 +145,11 @@ def embedding_of(name, count=4, size=32):
 @pytest.mark.parametrize("name", EUCLIDEAN)
 def test_matrix_products_give_the_distances(weights_store, name):
     distance, params, embedding = embedding_of(name)
-    space = kmeans.space_of(distance, params, embedding)
+    space = spaces.space_of(distance, params, embedding)
     assert space.euclidean
     wanted = np.asarray(pj.pairwise(distance, params, embedding, embedding))
-    origin = kmeans.origin_of(space, embedding)
-    points = kmeans.points_of(embedding, origin).values
+    origin = spaces.origin_of(space, embedding)
+    points = spaces.points_of(embedding, origin).values
     found = np.asarray(space.distances(space.context, points, points))[:4, :4]
     # A difference of squares as large as the largest distance: 2e-5 of it is what is left of 0.
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=5e-5 * wanted.max())
@@ -158,23 +158,28 @@ def test_matrix_products_give_the_distances(weights_store, name):
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_distances_are_compared_pair_by_pair(name):
     distance, params, embedding = embedding_of(name)
-    space = kmeans.space_of(distance, params, embedding)
+    space = spaces.space_of(distance, params, embedding)
     assert not space.euclidean
-    origin = kmeans.origin_of(space, embedding)
-    points = kmeans.points_of(embedding, origin).values
-    found = space.distances(space.context, points, kmeans.chosen(embedding, np.asarray([2, 0])))
+    origin = spaces.origin_of(space, embedding)
+    points = spaces.points_of(embedding, origin).values
+    found = space.distances(space.context, points, spaces.chosen(embedding, np.asarray([2, 0])))
     wanted = pj.pairwise(distance, params, embedding, embedding)
     np.testing.assert_allclose(found[:4], wanted[:, np.asarray([2, 0])], rtol=1e-5, atol=1e-7)
 
 
-def test_coordinates_keep_all_distances():
-    """Of 16 embeddings of 3,072 numbers each: 16 coordinates."""
-    distance, params, embedding = embedding_of("l2", count=16, size=32)
-    space = kmeans.space_of(distance, params, embedding)
-    points = kmeans.points_of(embedding, kmeans.origin_of(space, embedding))
-    flat, few = kmeans.coordinates(space, points)
+@pytest.mark.parametrize("name", ["l2", "l1"])
+def test_coordinates_keep_all_distances(name):
+    """Of 14 embeddings of 3,072 numbers each: 14 coordinates, and two that fill up the devices.
+
+    l1 is squared Euclidean too, in a space of its own.
+    """
+    distance, params, embedding = embedding_of(name, count=14)
+    space = spaces.space_of(distance, params, embedding)
+    points = spaces.points_of(embedding, spaces.origin_of(space, embedding))
+    apart = None if space.euclidean else pj.pairwise(distance, params, *[points.values] * 2)
+    flat, few = spaces.coordinates(space, points, None if apart is None else np.asarray(apart))
     assert few.values.shape == (16, 16)
-    found = flat.distances(flat.context, few.values, few.values)
+    found = flat.distances(flat.context, few.values, few.values)[:14, :14]
     wanted = pj.pairwise(distance, params, embedding, embedding)
     np.testing.assert_allclose(found, wanted, atol=1e-5 * float(wanted.max()))
 
@@ -208,7 +213,7 @@ def test_one_device_equals_many(monkeypatch, name):
         return np.asarray(got.labels)[:21], got.inertia, seen.means(got.labels[:21], 3)
 
     many = found()
-    for module in (kmeans, embedded_module):
+    for module in (spaces, embedded_module):
         monkeypatch.setattr(module, "shard_leading", lambda tree, count: tree)
     monkeypatch.setattr(embedded_module, "replicate", lambda tree: tree)
     monkeypatch.setattr(jax, "device_count", lambda: 1)
@@ -243,8 +248,8 @@ def test_minibatches_come_near_the_whole():
     """The inertia of five passes in batches of 20 is within 2% of Lloyd's, from the same start."""
     points = as_points(blobs(each=50, spread=2.0)[0])
     first = kmeans.plus_plus(plane(), points, 4, jax.random.key(0))
-    whole = kmeans.lloyd(plane(), points, kmeans.chosen(points.values, first)).inertia
-    state = (kmeans.chosen(points.values, first), jnp.zeros(4))
+    whole = kmeans.lloyd(plane(), points, spaces.chosen(points.values, first)).inertia
+    state = (spaces.chosen(points.values, first), jnp.zeros(4))
     rng = np.random.default_rng(0)
     for _ in range(5):
         for which in rng.permutation(200).reshape(10, 20):
