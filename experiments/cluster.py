@@ -89,6 +89,9 @@ class Config:
     """Steps of Adam for the image whose embedding is nearest to a centroid; 0 for none."""
     mean_rate: float = 0.02
     """Its learning rate, on images in [0, 1]."""
+    mean_smoothness: float = 4.0
+    """The weight of its total variation, beside distances relative to those in the clusters: no
+    image has a mean embedding, and what comes nearest is noisy without."""
     autoencoder_repeats: int = 1
     """How often the one-hot autoencoder is trained; 0 for never."""
     autoencoder_steps: int = 200
@@ -359,13 +362,15 @@ def _optimised(
     first = jnp.asarray(np.stack(pixels), jnp.float32)
     if config.mean_steps == 0:
         return {}
+    scale = max(float(found.cost.mean()), 1e-12)
     targets = jax.tree.map(
         lambda leaf, shift: leaf[np.asarray(shown)] + shift, centroids, embedded.origin
     )
 
     def loss(context: tuple[Params, Embedding], images: Array) -> Array:
         params, targets = context
-        return distance.compare(params, distance.embed(params, images), targets)
+        far = distance.compare(params, distance.embed(params, images), targets)
+        return far / scale + config.mean_smoothness * pj.total_variation(images)
 
     images = descend(
         Problem(
@@ -537,6 +542,7 @@ def check(config: Config) -> None:
         **{"clusters": (0, many), "size": (2, 8192), "repeats": (1, 10**4), "restarts": (1, 10**4)},
         **{"iterations": (1, many), "memory": (1e-6, 1e6), "minibatch": (0, many)},
         **{"passes": (1, many), "mean_steps": (0, many), "mean_rate": (1e-9, 1e3)},
+        **{"mean_smoothness": (0, 1e6)},
         **{"autoencoder_repeats": (0, 10**4), "autoencoder_steps": (1, many)},
         **{"autoencoder_batch": (1, many), "autoencoder_rate": (1e-9, 1e3)},
         **{"autoencoder_images_rate": (1e-9, 1e3), "images_at_once": (1, many)},
