@@ -1,7 +1,8 @@
 """k-means' assignment, VGG-16 features: every image to the nearest of 20 centroids.
 
-Ours embeds every image once and compares it with the centroids, which are embeddings; the plain
-double loop calls the distance on every pair of an image and a centroid.
+Ours embeds every image once and compares it with the centroids, embeddings too, by products of
+matrices, as `perceptual-jax cluster` does; the plain double loop calls the distance on every pair
+of an image and a centroid.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from functools import partial
 from importlib.util import find_spec
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import perceptual_jax as pj
 from benchmarks.timing import Peers, Row, Work
+from experiments.common import spaces
 from perceptual_jax._typing import Embedding, Params
 
 __all__ = ["ROWS", "assign", "assign_in_loops"]
@@ -34,14 +37,18 @@ def assign(count: int) -> Work:
     distance = pj.make(_SPEC)
     params = distance.init(jax.random.key(0))
     images, centroids = jax.device_put(_images(count))
-    centroids = jax.jit(distance.embed)(params, centroids)
+    embedded = jax.jit(distance.embed)(params, centroids)
+    space = spaces.space_of(distance, params, embedded)
+    origin = spaces.origin_of(space, embedded)
+    centroids = jax.tree.map(jnp.subtract, embedded, origin)
 
     @jax.jit
-    def nearest(params: Params, images: jax.Array, centroids: Embedding) -> jax.Array:
-        embedded = distance.embed(params, images)
-        return pj.pairwise(distance, params, embedded, centroids).argmin(axis=1)
+    def nearest(params: Params, context: Embedding, images: jax.Array) -> jax.Array:
+        points = jax.tree.map(jnp.subtract, distance.embed(params, images), origin)
+        return space.distances(context, points, centroids).argmin(axis=1)
 
-    return Work(lambda: nearest(params, images, centroids).block_until_ready(), items=count)
+    call = partial(nearest, params, space.context, images)
+    return Work(lambda: call().block_until_ready(), items=count)
 
 
 def assign_in_loops(count: int, *, channels_last: bool = False) -> Work | None:

@@ -20,6 +20,7 @@ COMMANDS = {
     "two-afc": ("experiments.two_afc", "which distance agrees with people about which is nearer"),
     "train-metric": ("experiments.train_metric", "a distance learned from what people said"),
     "image-mean": ("experiments.image_mean", "the mean of similar images under each distance"),
+    "cluster": ("experiments.cluster", "which distance puts images of one kind together"),
     "style-transfer": ("experiments.style_transfer", "one picture's scene in another's manner"),
     "activations": ("experiments.activations", "one page to look at what a network sees"),
     "invert": ("experiments.invert", "what of an image each layer of a network still knows"),

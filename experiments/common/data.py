@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -14,11 +15,13 @@ from perceptual_jax.errors import InputError
 
 __all__ = [
     "EMBEDDED",
+    "Labelled",
     "bent",
     "centre_square",
     "embedded_photographs",
     "embedded_picture",
     "image_sets",
+    "labelled_images",
     "named_picture",
     "variations",
 ]
@@ -49,7 +52,8 @@ def embedded_picture(name: str) -> np.ndarray:
       InputError: if scikit-image is not installed.
     """
     file, (top, left, side) = _FILES[name]
-    return _embedded_file(file)[top : top + side, left : left + side]
+    picture = pj.images.read(_inside_scikit_image(file))
+    return picture[top : top + side, left : left + side]
 
 
 def embedded_photographs(size: int) -> dict[str, np.ndarray]:
@@ -59,18 +63,21 @@ def embedded_photographs(size: int) -> dict[str, np.ndarray]:
       InputError: if scikit-image is not installed.
     """
     objects = {name: pj.images.resize(embedded_picture(name), size) for name in EMBEDDED}
-    others = {Path(file).stem: centre_square(_embedded_file(file), size) for file in _OTHER_FILES}
+    others = {
+        Path(file).stem: centre_square(pj.images.read(_inside_scikit_image(file)), size)
+        for file in _OTHER_FILES
+    }
     return objects | others
 
 
-def _embedded_file(file: str) -> np.ndarray:
+def _inside_scikit_image(file: str) -> Path:
     spec = importlib.util.find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
             "the embedded pictures come inside scikit-image: "
             "pip install 'perceptual-jax[experiments]'"
         )
-    return pj.images.read(Path(spec.submodule_search_locations[0]) / "data" / file)
+    return Path(spec.submodule_search_locations[0]) / "data" / file
 
 
 def variations(
@@ -205,3 +212,55 @@ def image_sets(
         pictures = [centre_square(pj.images.read(file), size) for file in files[:images_per_set]]
         found[path.resolve().name] = np.stack(pictures).astype(np.float32) / 255
     return found
+
+
+class Labelled(NamedTuple):
+    """Images and what they are of.
+
+    Attributes:
+      images: uint8 [n, size, size, 3].
+      files: where each comes from.
+      labels: of each image, as a place among the names, [n].
+      names: of the labels; one name where nothing is known.
+    """
+
+    images: np.ndarray
+    files: tuple[str, ...]
+    labels: np.ndarray
+    names: tuple[str, ...]
+
+
+def labelled_images(data: str, size: int) -> Labelled:
+    """Images with labels.
+
+    Args:
+      data: "embedded", for 100 faces and 100 pictures of no face, grey and of 25 pixels, from the
+        installed scikit-image package (of Labeled Faces in the Wild); a folder of folders, whose
+        names are the labels; or a folder of images, which have none.
+      size: their side, in pixels; the middle square is resized by Pillow's bicubic filter.
+
+    Raises:
+      InputError: for a folder that is not there or holds no images.
+    """
+    if data == "embedded":
+        grey = np.load(_inside_scikit_image("lfw_subset.npy"), allow_pickle=False)
+        pictures = np.repeat(pj.images.to_uint8(grey)[..., None], 3, axis=-1)
+        labels = np.repeat([0, 1], len(pictures) // 2)
+        files = [f"lfw_subset.npy[{number}]" for number in range(len(pictures))]
+        resized = [pj.images.resize(picture, size) for picture in pictures]
+        return Labelled(np.stack(resized), tuple(files), labels, ("face", "no face"))
+    folder = Path(data)
+    if not folder.is_dir():
+        raise InputError(f"--data must be 'embedded' or a folder; there is no folder {data}")
+    inner = sorted(
+        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+    found = [(path, file) for path in inner or [folder] for file in pj.images.find(path)]
+    names = tuple(path.name for path in inner or [folder.resolve()])
+    place = {path: number for number, path in enumerate(inner or [folder])}
+    return Labelled(
+        np.stack([centre_square(pj.images.read(file), size) for _, file in found]),
+        tuple(str(file.relative_to(folder)) for _, file in found),
+        np.asarray([place[path] for path, _ in found]),
+        names,
+    )
