@@ -35,7 +35,7 @@ def write_results(
     distances = list(dict.fromkeys(distance for distance, _, _ in drawn))
     cell = min(config.size, _LARGEST_CELL)
     for distance in distances:
-        name = "grid.png" if len(distances) == 1 else f"grid-{file_name(distance)}.png"
+        name = _grid_name(drawn, distance)
         folder.write_image(name, sheet(_rows(contents, styles, drawn, distance), cell))
     results = [
         {
@@ -51,12 +51,18 @@ def write_results(
     _report(config, contents, styles, drawn).write(folder.path / "report.html")
     for distance in distances:
         own = [transfer for (d, _, _), transfer in drawn.items() if d == distance]
-        seconds = np.mean([transfer.seconds_per_step for transfer in own])
-        left = ", ".join(_left(config, transfer) for transfer in own)
+        own.sort(key=lambda transfer: transfer.losses.get("style", [0.0])[-1])
         console.print(
-            f"{short_name(distance)}: of the style distance {left}; {seconds:.2f} s a step"
+            f"{short_name(distance)}: of the style's distance {_left(config, own[0])} to "
+            f"{_left(config, own[-1])}, "
+            f"{np.mean([transfer.seconds_per_step for transfer in own]):.2f} s a step"
         )
     console.print(f"report: {folder.path / 'report.html'}")
+
+
+def _grid_name(drawn: Drawn, distance: str) -> str:
+    only = all(d == distance for d, _, _ in drawn)
+    return "grid.png" if only else f"grid-{file_name(distance)}.png"
 
 
 def _rows(
@@ -79,24 +85,29 @@ def _report(config: Config, contents: Pictures, styles: Pictures, drawn: Drawn) 
         "under one distance and near the style under another. The number is how much of the "
         "content's distance from the style is left.",
     )
-    for name, content in contents.items():
-        for style in dict.fromkeys(s for _, c, s in drawn if c == name):
-            originals = [(_shown(content, config.size), name)]
-            given = styles if style == "blend" else {style: styles[style]}
-            originals += [(_shown(picture, config.size), s) for s, picture in given.items()]
-            made = [
+    rows = {}
+    for name, style in dict.fromkeys((content, style) for _, content, style in drawn):
+        given = styles if style == "blend" else {style: styles[style]}
+        originals = {name: contents[name], **given}
+        rows[f"{name} in {style}"] = [
+            *((_shown(picture, config.size), title) for title, picture in originals.items()),
+            *(
                 (transfer.image, _caption(config, distance, transfer))
                 for (distance, c, s), transfer in drawn.items()
                 if (c, s) == (name, style)
-            ]
-            report.pictures({f"{name} in {style}": [*originals, *made]})
+            ),
+        ]
+    report.pictures(rows)
+    for distance in dict.fromkeys(distance for distance, _, _ in drawn):
+        title = f"All pictures under {short_name(distance)} on one sheet"
+        report.link(_grid_name(drawn, distance), title)
     matrices = _gram_figures(config, contents, styles, drawn)
     if matrices:
         report.heading("What style is to these distances")
         report.text(
             "The Gram matrix of a layer says which channels answer together, wherever that is. "
             "Here each is divided by the roots of its diagonal, so that it holds correlations: "
-            "white is 0, dark is 1. Channels are in an order that suits the style. The picture "
+            "pale is 0, dark is 1. Channels are in an order that suits the style. The picture "
             "drawn should have the style's matrices, and did not when it was the content."
         )
     for description, figure in matrices:
@@ -154,7 +165,7 @@ def curves(drawn: Drawn) -> Figure:
             colour = f"C{distances.index(distance)}"
             axes.plot(transfer.steps, transfer.losses[term], color=colour, linewidth=1)
         axes.set(xlabel="step", title=term)
-        axes.set_yscale("log")
+        axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
     for index, distance in enumerate(distances):
         axes.plot([], [], color=f"C{index}", label=short_name(distance))

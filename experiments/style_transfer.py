@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -226,15 +226,8 @@ def targets_for(
 
     The styles blended first must have embeddings of one shape, and so those blended second.
     """
-    embed_content, compare_content, embed_style, compare_style = map(
-        jax.jit,
-        (
-            lambda *given: content_distance.embed(*given),
-            lambda *given: content_distance.compare(*given),
-            lambda *given: style_distance.embed(*given),
-            lambda *given: style_distance.compare(*given),
-        ),
-    )
+    embed_content, compare_content = _compiled(content_distance)
+    embed_style, compare_style = _compiled(style_distance)
     images = jnp.asarray(content)[None]
     embedded = embed_content(params, images)
     grey = embed_content(params, jnp.full_like(images, 0.5))
@@ -255,6 +248,14 @@ def targets_for(
         for blend in blends
     ]
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *each)
+
+
+@cache
+def _compiled(distance: pj.Distance) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Its embed and compare, compiled once for all pictures of one size."""
+    return jax.jit(lambda *given: distance.embed(*given)), jax.jit(
+        lambda *given: distance.compare(*given)
+    )
 
 
 def _or_one(usual: Array) -> Array:
@@ -339,9 +340,10 @@ def run(config: Config) -> dict[tuple[str, str, str], Transfer]:
     drawn: dict[tuple[str, str, str], Transfer] = {}
     with interruptible() as asked_to_stop:
         for distance in style_distances:
+            descent = descent_of(config, content_distance, distance)
             for name, content in contents.items():
                 row = draw_row(
-                    config, content_distance, distance, (name, content), styles, folder,
+                    config, descent, content_distance, distance, (name, content), styles, folder,
                     asked_to_stop,
                 )  # fmt: skip
                 for style, transfer in row.items():
@@ -352,8 +354,17 @@ def run(config: Config) -> dict[tuple[str, str, str], Transfer]:
     return drawn
 
 
+def descent_of(config: Config, content: pj.Distance, style: pj.Distance) -> Descent:
+    """The descent that draws every picture under a style distance: compiled once for each size."""
+    loss = style_loss(config, content, style)
+    if config.optimiser == "lbfgs":
+        return lbfgs_descent(loss)
+    return adam_descent(loss, learning_rate=config.learning_rate)
+
+
 def draw_row(
     config: Config,
+    descent: Descent,
     content_distance: pj.Distance,
     style_distance: pj.Distance,
     named_content: tuple[str, np.ndarray],
@@ -364,12 +375,6 @@ def draw_row(
     """Draws one content in every style, some side by side."""
     name, content = named_content
     key = jax.random.key(config.seed)
-    loss = style_loss(config, content_distance, style_distance)
-    descent: Descent = (
-        adam_descent(loss, learning_rate=config.learning_rate)
-        if config.optimiser == "adam"
-        else lbfgs_descent(loss)
-    )
     free = any_size(style_distance)
     blends = (
         {"blend": dict(zip(styles, config.style_weights, strict=True))}

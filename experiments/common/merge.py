@@ -20,7 +20,8 @@ def merged(function: Callable[..., T]) -> Callable[..., T]:
 
     Two distances on one network ask for two passes of it. XLA makes them one, but by then the
     gradient goes back through the network once for each: a step towards a content and a style at
-    256 px takes 1.6 times as long. The function is for use inside `jit`: it is traced twice.
+    256 px took 2.4 s so on a busy machine, and 1.8 merged. The function is for
+    use inside `jit`: it is traced twice.
 
     Args:
       function: pure, of pytrees of arrays.
