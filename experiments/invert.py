@@ -66,9 +66,9 @@ class Config:
     """Match what goes into the ReLU that follows a layer, what comes out of it, or each in turn."""
     image: str = "chelsea"
     """An image file, or an embedded picture: astronaut, chelsea, coffee, rocket, motorcycle."""
-    size: int = 112
+    size: int = 96
     """The image is its centre square, resized to this side, in pixels."""
-    steps: int = 150
+    steps: int = 120
     """Of the optimiser, for every layer and kind of weights."""
     optimiser: Literal["adam", "lbfgs"] = "adam"
     """Adam, or L-BFGS, each of whose steps takes several passes of the network."""
@@ -76,7 +76,7 @@ class Config:
     """Of the first steps of Adam; it falls to an eighth."""
     total_variation: float = 0.05
     """The weight of the total variation: more is smoother."""
-    snapshot_every: int = 50
+    snapshot_every: int = 40
     """Save a checkpoint and log metrics every so many steps."""
     seed: int = 0
     """Of the noise that all begin with, and of random weights."""

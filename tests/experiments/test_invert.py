@@ -34,7 +34,7 @@ def test_psnr():
 
 
 def test_the_first_layer_gives_the_image_back(tmp_path):
-    """The loss falls to a hundredth, and 20 dB are reached at 64 px in 60 steps."""
+    """25 dB at 64 px in 60 steps (measured: 29), the features' loss a tenth of grey's or less."""
     config = dataclasses.replace(
         TINY,
         network="vgg16",
@@ -49,8 +49,8 @@ def test_the_first_layer_gives_the_image_back(tmp_path):
     lines = (tmp_path / "invert" / "a" / "metrics.jsonl").read_text().splitlines()
     losses = [json.loads(line)["loss"][0] for line in lines]
     assert losses[-1] < losses[0]
-    assert found.loss < 0.01
-    assert found.psnr > 20
+    assert found.loss < 0.1
+    assert found.psnr > 25
     assert found.image.min() >= 0
     assert found.image.max() <= 1
     results = json.loads((tmp_path / "invert" / "a" / "results.json").read_text())
