@@ -72,7 +72,7 @@ class Config:
     """Of the optimiser, for every layer and kind of weights."""
     optimiser: Literal["adam", "lbfgs"] = "adam"
     """Adam, or L-BFGS, each of whose steps takes several passes of the network."""
-    learning_rate: float = 0.1
+    learning_rate: float = 0.05
     """Of the first steps of Adam; it falls to an eighth."""
     total_variation: float = 0.05
     """The weight of the total variation: more is smoother."""
