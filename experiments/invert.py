@@ -3,7 +3,8 @@
     min over z of |f(z) - f(x)|^2 / |f(grey) - f(x)|^2 + weight * total_variation(z)
 
 Layer by layer, under trained and random weights, before and after the ReLU. What comes back is
-what the layer keeps; what differs from the image is what it does not see.
+what the layer keeps; what differs from the image is what it does not see. The unknowns are Fourier
+coefficients: free pixels give noise that a deep layer cannot tell from the image.
 
     perceptual-jax invert                              # an embedded image, VGG-16
     perceptual-jax invert --preset quick               # about a minute
@@ -41,6 +42,7 @@ from experiments.common.optimise import (
 from experiments.common.progress import console
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, resumed, start
+from experiments.common.spectrum import image_of, noise_spectrum
 from perceptual_jax._typing import Array, Params
 from perceptual_jax.backbones import BACKBONES, PIXELS
 from perceptual_jax.distances.features import features
@@ -64,17 +66,17 @@ class Config:
     """Match what goes into the ReLU that follows a layer, what comes out of it, or each in turn."""
     image: str = "chelsea"
     """An image file, or an embedded picture: astronaut, chelsea, coffee, rocket, motorcycle."""
-    size: int = 112
+    size: int = 96
     """The image is its centre square, resized to this side, in pixels."""
-    steps: int = 150
+    steps: int = 120
     """Of the optimiser, for every layer and kind of weights."""
     optimiser: Literal["adam", "lbfgs"] = "adam"
     """Adam, or L-BFGS, each of whose steps takes several passes of the network."""
     learning_rate: float = 0.05
     """Of the first steps of Adam; it falls to an eighth."""
-    total_variation: float = 0.02
+    total_variation: float = 0.05
     """The weight of the total variation: more is smoother."""
-    snapshot_every: int = 50
+    snapshot_every: int = 40
     """Save a checkpoint and log metrics every so many steps."""
     seed: int = 0
     """Of the noise that all begin with, and of random weights."""
@@ -124,8 +126,9 @@ class Inversion(NamedTuple):
 def descent_on(config: Config, distance: pj.Distance) -> Descent:
     """Descent on the loss, whose context is (params, what the features shall be)."""
 
-    def loss(context: tuple[Params, dict[str, Any]], images: Array) -> dict[str, Array]:
+    def loss(context: tuple[Params, dict[str, Any]], spectrum: Array) -> dict[str, Array]:
         params, own = context
+        images = image_of(spectrum, config.size)
         apart = distance.compare(params, distance.embed(params, images), own["target"])
         return {
             "features": apart / own["of grey"],
@@ -133,12 +136,13 @@ def descent_on(config: Config, distance: pj.Distance) -> Descent:
         }
 
     if config.optimiser == "lbfgs":
-        return lbfgs_descent(loss, bounds="sigmoid")
+        return lbfgs_descent(loss, bounds="none")
     return adam_descent(
         loss,
         learning_rate=config.learning_rate,
         decay=0.9,
         decay_every=max(1, config.steps // 20),
+        bounds="none",
     )
 
 
@@ -220,16 +224,16 @@ def invert(
 ) -> tuple[np.ndarray, float]:
     """One descent from noise, or from its last checkpoint: images [1, h, w, 3] and the loss."""
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
-    noise = jax.random.normal(key, (1, config.size, config.size, 3))
     result = descend(
         Problem(descent, lambda draw: context),
-        jnp.clip(0.5 + 0.1 * noise, 0.0, 1.0),
+        noise_spectrum(key, 1, config.size),
         Schedule(config.steps, config.snapshot_every),
         label=label,
         folder=folder,
         asked_to_stop=asked_to_stop,
     )
-    return result.images, float(result.metrics[-1]["terms"]["features"][0])
+    images = np.asarray(image_of(jnp.asarray(result.images), config.size))
+    return images, float(result.metrics[-1]["terms"]["features"][0])
 
 
 def layers_of(config: Config) -> tuple[str, ...]:

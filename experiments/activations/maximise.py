@@ -1,8 +1,7 @@
 """Patches drawn to please a channel: what it answers most to, of all there could be.
 
-Free pixels find noise that a network answers to and that nobody recognises. So the unknowns are
-the Fourier coefficients of the image, each divided by its frequency as in photographs, in colours
-that are uncorrelated there; the image is moved by a few pixels at every step, and kept smooth.
+The unknowns are Fourier coefficients; the image is moved by a few pixels at every step, and kept
+smooth.
 
 References:
   D. Erhan, Y. Bengio, A. Courville, P. Vincent, "Visualizing Higher-Layer Features of a Deep
@@ -27,14 +26,11 @@ from experiments.activations.units import Network
 from experiments.common.loop import chunk_length
 from experiments.common.mesh import shard_leading
 from experiments.common.networks import before_relu
+from experiments.common.spectrum import image_of, noise_spectrum
 from perceptual_jax._typing import Array, Key
 from perceptual_jax.distances.features import imagenet_normalised
 
-__all__ = ["Patch", "image_of", "maximised"]
-
-# The principal square root of the covariance of ImageNet's colours, from the code of Olah et al.
-_COLOURS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], np.float32)
-_COLOURS /= np.linalg.norm(_COLOURS, axis=0).max()
+__all__ = ["Patch", "maximised"]
 
 _LARGEST = 96
 """The units of deep layers see 200 pixels, but most of what they answer to is in the middle."""
@@ -50,18 +46,6 @@ class Patch(NamedTuple):
 
     image: np.ndarray
     answer: float
-
-
-def image_of(spectrum: Array, side: int) -> Array:
-    """Images in [0, 1] from their coefficients [s, side, side // 2 + 1, 3, 2]."""
-    down, across = np.fft.fftfreq(side), np.fft.rfftfreq(side)
-    frequency = np.hypot(down[:, None], across[None])
-    scale = (side / np.maximum(frequency, 1 / side)).astype(np.float32)
-    scaled = spectrum * scale[None, :, :, None, None]
-    waves = jax.lax.complex(scaled[..., 0], scaled[..., 1])
-    planes = jnp.fft.irfft2(waves, s=(side, side), axes=(1, 2)) / 4
-    coloured = jnp.einsum("nhwc,dc->nhwd", planes, _COLOURS, precision="highest")
-    return jax.nn.sigmoid(coloured)
 
 
 def maximised(
@@ -128,8 +112,7 @@ def maximised(
             first + jnp.arange(length),
         )[0]
 
-    shape = (len(chosen), side, side // 2 + 1, 3, 2)
-    spectrum = 0.01 * jax.random.normal(jax.random.fold_in(key, steps), shape)
+    spectrum = noise_spectrum(jax.random.fold_in(key, steps), len(chosen), side)
     carry = shard_leading((spectrum, optimiser.init(spectrum)), len(chosen))
     done = 0
     while done < steps:

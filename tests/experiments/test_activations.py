@@ -11,7 +11,7 @@ import pytest
 import perceptual_jax as pj
 from experiments.activations import Config, run
 from experiments.activations.config import layers_of
-from experiments.activations.maximise import image_of, maximised
+from experiments.activations.maximise import maximised
 from experiments.activations.neighbours import cut, detailed, distances_to, nearest
 from experiments.activations.saliency import guided_positive_part, unit_gradients
 from experiments.activations.units import (
@@ -23,6 +23,7 @@ from experiments.activations.units import (
     without_border,
 )
 from experiments.common.networks import after_relu, before_relu
+from experiments.common.spectrum import image_of
 from perceptual_jax.backbones import BACKBONES, Backbone
 from perceptual_jax.backbones.network import Conv, MaxPool, ReceptiveField, ReLU
 from perceptual_jax.distances.features import imagenet_normalised

@@ -62,6 +62,12 @@ def test_help_of_every_command_documents_its_options(cli, command):
         (["activations", "--prediction", "broken.png"], "cannot be read as an image"),
         (["activations", "--data", "nowhere"], "there is no folder nowhere"),
         (["activations", "--distances", "alexnet", "--patch-side", "16"], "--patch-side: alexnet"),
+        (["invert", "--network", "alexnit"], "did you mean 'alexnet'?"),
+        (["invert", "--layers", "relu9"], "must be one of"),
+        (["invert", "--layers", "pixels"], "is the image itself"),
+        (["invert", "--weights", "random", "random"], "each once"),
+        (["invert", "--size", "32"], "--size must be at least 64"),
+        (["invert", "--image", "no.png"], "there is no file no.png"),
         (["weights", "get", "vgg-16"], "did you mean 'vgg16'?"),
     ],
 )
