@@ -17,7 +17,8 @@ import numpy as np
 import perceptual_jax as pj
 from benchmarks.timing import Peers, Row, Work
 from experiments.common.optimise import adam_descent
-from experiments.style_transfer import Config, style_loss, targets_for
+from experiments.style_transfer import Config
+from experiments.style_transfer.loss import style_loss, targets_for
 
 __all__ = ["ROWS", "pictures", "start"]
 

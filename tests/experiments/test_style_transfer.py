@@ -13,17 +13,11 @@ from experiments import style_transfer
 from experiments.common import loop, optimise
 from experiments.common.paintings import PAINTINGS
 from experiments.common.pictures import fitted, named_pictures, sheet
-from experiments.style_report import correlations
-from experiments.style_transfer import (
-    GRAM,
-    Config,
-    any_size,
-    grey,
-    run,
-    targets_for,
-    with_colours_of,
-    with_luma_like,
-)
+from experiments.style_transfer import Config, run
+from experiments.style_transfer.colours import grey, with_colours_of, with_luma_like
+from experiments.style_transfer.config import GRAM
+from experiments.style_transfer.loss import any_size, style_loss, targets_for
+from experiments.style_transfer.report import correlations
 
 GRAMS = "alexnet-random(layers=('relu1',), metric='gram')"
 MEANS = "mmd-rff(window=None, num_features=32)"
@@ -156,14 +150,14 @@ def test_terms_are_relative():
     params = swd.init(jax.random.key(0))
     targets = targets_for(l2, swd, params, content, [[(style[:20], 1.0)]])
     config = Config(content_weight=2.0, style_weight=3.0, variation_weight=4.0)
-    loss = style_transfer.style_loss(config, l2, swd)
+    loss = style_loss(config, l2, swd)
     at_grey = loss((params, targets), jnp.full((1, 32, 40, 3), 0.5))
     at_content = loss((params, targets), jnp.asarray(content)[None])
     np.testing.assert_allclose(at_grey["content"], 2.0, rtol=1e-5)
     np.testing.assert_allclose(at_content["style"], 3.0, rtol=1e-5)
     np.testing.assert_allclose(at_content["variation"], 4.0, rtol=1e-5)
     assert at_content["content"] == 0
-    without = style_transfer.style_loss(dataclasses.replace(config, variation_weight=0), l2, swd)
+    without = style_loss(dataclasses.replace(config, variation_weight=0), l2, swd)
     assert set(without((params, targets), jnp.asarray(content)[None])) == {"content", "style"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +16,13 @@ from experiments.common.pictures import fitted, sheet
 from experiments.common.progress import console
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, file_name
+from experiments.style_transfer.config import Config
+from experiments.style_transfer.drawing import Transfer, short_name
 
-if TYPE_CHECKING:
-    from experiments.style_transfer import Config, Transfer
-
-__all__ = ["correlations", "short_name", "write_results"]
+__all__ = ["correlations", "write_results"]
 
 Pictures = Mapping[str, np.ndarray]
-Drawn = Mapping[tuple[str, str, str], "Transfer"]
+Drawn = Mapping[tuple[str, str, str], Transfer]
 
 _LARGEST_CELL = 320
 
@@ -146,13 +145,6 @@ def _left(config: Config, transfer: Transfer) -> str:
     if "style" not in transfer.losses:
         return "no style"
     return f"{transfer.losses['style'][-1] / config.style_weight:.1%} left"
-
-
-def short_name(distance: str) -> str:
-    """A spec as its name and metric: with the weights of its layers it would fill a caption."""
-    name, _, options = distance.partition("(")
-    metric = options.partition("metric='")[2].partition("'")[0]
-    return f"{name} {metric}" if metric else distance
 
 
 def curves(drawn: Drawn) -> Figure:
