@@ -672,10 +672,10 @@ def report_on(
     report = Report(
         "Which distance puts images of one kind together?",
         f"{len(data.images)} images were put into clusters by how far they are from each other "
-        "under each distance; nothing was learned from their labels. k-means is shown by the smooth "
-        "image whose embedding is nearest to each centroid, found by descent from the cluster's pixel "
-        "mean, and by its nearest images; the one-hot autoencoder by the images that its decoder "
-        "holds.",
+        "under each distance; nothing was learned from their labels. k-means is shown by the "
+        "smooth image whose embedding is nearest to each centroid, found by descent from the "
+        "cluster's pixel mean, and by its nearest images; the one-hot autoencoder by the images "
+        "that its decoder holds.",
     )
     labelled = len(data.names) > 1
     if labelled:
