@@ -94,7 +94,7 @@ class Config:
     image has a mean embedding, and what comes nearest is noisy without."""
     autoencoder_repeats: int = 1
     """How often the one-hot autoencoder is trained; 0 for never."""
-    autoencoder_steps: int = 200
+    autoencoder_steps: int = 120
     """How many steps of Adam."""
     autoencoder_batch: int = 32
     """How many images a step takes."""
@@ -672,10 +672,10 @@ def report_on(
     report = Report(
         "Which distance puts images of one kind together?",
         f"{len(data.images)} images were put into clusters by how far they are from each other "
-        "under each distance; nothing was learned from their labels. k-means is shown by the image "
-        "whose embedding is nearest to each centroid, found by descent from the cluster's pixel "
-        "mean, and by its nearest images; the one-hot autoencoder by the images that its decoder "
-        "holds.",
+        "under each distance; nothing was learned from their labels. k-means is shown by the "
+        "smooth image whose embedding is nearest to each centroid, found by descent from the "
+        "cluster's pixel mean, and by its nearest images; the one-hot autoencoder by the images "
+        "that its decoder holds.",
     )
     labelled = len(data.names) > 1
     if labelled:
@@ -696,8 +696,7 @@ def report_on(
             "F1, precision and recall are means over labels, weighted by their images, after "
             f"clusters got labels: {how}. NMI and the adjusted Rand index need no labels for "
             f"clusters. Mean and standard deviation over {config.repeats} repeats of k-means, each "
-            f"the best of {config.restarts} starts by inertia, and over "
-            f"{config.autoencoder_repeats} of the autoencoder."
+            f"the best of {config.restarts} starts by inertia."
         )
     for name, by in found.items():
         report.heading(name)
