@@ -331,7 +331,8 @@ def _write(
     )
     report.text(
         "The loss is the squared distance of the features, relative to that of a grey image: where "
-        "it is small and the picture still differs, the layer does not see the difference."
+        "it is small and the picture still differs, the layer does not see the difference; where "
+        "it is not, more steps would bring more back."
     )
     report.heading("How it was made")
     report.code("\n".join(f"{key} = {value}" for key, value in dataclasses.asdict(config).items()))

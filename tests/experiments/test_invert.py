@@ -41,6 +41,7 @@ def test_the_first_layer_gives_the_image_back(tmp_path):
         weights=("random",),
         layers=("conv1_1",),
         steps=60,
+        learning_rate=0.1,
         snapshot_every=20,
         out=str(tmp_path),
         name="a",
