@@ -16,7 +16,7 @@ import numpy as np
 
 import perceptual_jax as pj
 from benchmarks.timing import Peers, Row, Work
-from experiments.common import spaces
+from experiments.cluster import spaces
 from perceptual_jax._typing import Embedding, Params
 
 __all__ = ["ROWS", "assign", "assign_in_loops"]

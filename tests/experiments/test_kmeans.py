@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import perceptual_jax as pj
-from experiments.common import embedded as embedded_module
-from experiments.common import kmeans, spaces
-from experiments.common.embedded import embedded_images
-from experiments.common.spaces import Points, Space, squared_distances
+from experiments.cluster import embedded as embedded_module
+from experiments.cluster import kmeans, spaces
+from experiments.cluster.embedded import embedded_images
+from experiments.cluster.spaces import Points, Space, squared_distances
 
 
 def plane(weights=(1.0, 1.0)) -> Space:

@@ -21,7 +21,7 @@ import optax
 from flax import linen as nn
 
 import perceptual_jax as pj
-from experiments.common.spaces import Points, Space
+from experiments.cluster.spaces import Points, Space
 from perceptual_jax._typing import Array, Key
 
 __all__ = ["State", "Training", "training"]

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import perceptual_jax as pj
-from experiments.common import kmeans, spaces
+from experiments.cluster import kmeans, spaces
+from experiments.cluster.spaces import Points, Space
 from experiments.common.mesh import replicate, shard_leading
 from experiments.common.progress import progress
-from experiments.common.spaces import Points, Space
 from perceptual_jax._typing import Array, Embedding, ImageLike, Params
 
 __all__ = ["Embedded", "embedded_images", "images_together"]

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common.spaces import Points, Space, chosen
+from experiments.cluster.spaces import Points, Space, chosen
 from perceptual_jax._typing import Array, Embedding, Key
 
 __all__ = [
