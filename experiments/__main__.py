@@ -20,6 +20,8 @@ COMMANDS = {
     "two-afc": ("experiments.two_afc", "which distance agrees with people about which is nearer"),
     "train-metric": ("experiments.train_metric", "a distance learned from what people said"),
     "image-mean": ("experiments.image_mean", "the mean of similar images under each distance"),
+    "autoencoder": ("experiments.autoencoder", "images through codes, trained under each distance"),
+    "glo": ("experiments.glo", "a generator and a code an image, learned under each distance"),
     "list": ("experiments.catalogue", "the distances there are"),
     "weights": ("experiments.weights", "list, get and verify pretrained weights"),
 }
