@@ -182,7 +182,7 @@ def _step(
             value, running, (gradient, _) = _gradients(
                 method, params, state, table.codes[rows], images
             )
-    norm = optax.global_norm(gradient)
+    norm = jnp.sqrt(sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(gradient)))
     if method.clip:
         scale = jnp.minimum(1.0, method.clip / jnp.maximum(norm, 1e-12))
         gradient = jax.tree.map(lambda leaf: scale * leaf, gradient)

@@ -16,7 +16,7 @@ from experiments import autoencoder, glo
 from experiments.common import loop, training
 from experiments.common.code_table import code_table, move
 from experiments.common.data import learned_and_held_out
-from experiments.common.generators import Autoencoder, Generator, network
+from experiments.common.generators import Generator, network
 from experiments.common.reconstruction import in_batches, interpolated, normal_samples
 from experiments.common.run_folder import start
 from experiments.common.training import Codes, Method, Schedule, batch_rows, train
@@ -25,8 +25,23 @@ SIZE, CODE, WIDTH = 16, 6, 1 / 16
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, SIZE, SIZE, 3), dtype=np.uint8)
 SCHEDULE = Schedule(epochs=3, batch=8, snapshot_every=2)
 
+RANDOM = pj.make("swd(patch_size=3, num_projections=8)").name
+"""A distance that draws random numbers, which are not trained."""
+
 TINY = {"images": 40, "held_out": 0.3, "size": 16, "code": 6, "width": 1 / 16, "batch": 8}
 FAST = {"distances": ("l2",), "measures": ("l2",), "epochs": 2, "snapshot_every": 2}
+
+
+@pytest.fixture
+def many_devices():
+    """Asked for by the tests that need them."""
+
+
+@pytest.fixture(autouse=True)
+def one_device(request, monkeypatch):
+    """Programs for eight would be compiled for nothing."""
+    if "many_devices" not in request.fixturenames:
+        monkeypatch.setattr(jax, "device_count", lambda: 1)
 
 
 # --- The codes -----------------------------------------------------------------------------
@@ -173,7 +188,7 @@ def close(first, second, atol=1e-4):
         np.testing.assert_allclose(a, b, atol=atol, rtol=1e-3)
 
 
-def test_one_device_equals_many(tmp_path, monkeypatch):
+def test_one_device_equals_many(tmp_path, monkeypatch, many_devices):
     """Codes and batches spread over eight: the batch's statistics are those of all its images."""
     assert jax.device_count() == 8
     many = trained(tmp_path, glo_method(), "many")
@@ -188,7 +203,7 @@ def test_one_device_equals_many(tmp_path, monkeypatch):
     )
 
 
-def test_the_table_is_spread_and_the_network_copied():
+def test_the_table_is_spread_and_the_network_copied(many_devices):
     method = glo_method()
     place, deliver, advance = training._steps(method, SCHEDULE.batch)
     state = place(training._first_state(method, jax.random.key(0), new_table))
@@ -245,10 +260,16 @@ def test_alternating_moves_the_generator_at_the_new_codes(tmp_path):
 
     def loss(params, codes):
         made, _ = method.network.train(params, running, codes)
-        return jnp.square(made - targets).mean()
+        return method.distance({}, made, targets).mean()
 
-    table = move(table, rows, jax.grad(loss, argnums=1)(params, table.codes[rows]), 0.01)
-    slope = jax.grad(loss)(params, table.codes[rows])
+    of_codes = jax.grad(loss, argnums=1)(params, table.codes[rows])
+    wanted, got = move(table, rows, of_codes, 0.01).codes, found.state.table.codes
+    # The first step of Adam is the slope's sign, and where that is near 0, rounding decides.
+    decided = np.zeros(got.shape, bool)
+    decided[rows] = np.abs(of_codes) > 1e-3 * np.abs(of_codes).max()
+    assert decided.mean() > 0.9
+    np.testing.assert_allclose(got[decided], wanted[decided], atol=1e-5)
+    slope = jax.grad(loss)(params, jnp.asarray(got)[rows])
     close(found.state.params, jax.tree.map(lambda p, g: p - 0.1 * g, params, slope))
 
 
@@ -260,7 +281,7 @@ def test_a_clipped_gradient_is_as_long_as_it_may_be(tmp_path):
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 1), 0)
     first, _ = method.network.init(key)
     moved = jax.tree.map(lambda a, b: a - b, found.state.params, first)
-    assert float(optax.global_norm(moved)) == pytest.approx(0.1 * 1e-3, rel=1e-2)
+    assert float(optax.tree_utils.tree_norm(moved)) == pytest.approx(0.1 * 1e-3, rel=1e-2)
 
 
 def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_last_checkpoint(tmp_path):
@@ -271,21 +292,6 @@ def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_last_checkpoint(
         trained(tmp_path, method)
     (kept,) = (tmp_path / "glo" / "a" / "checkpoints" / "l2").iterdir()
     assert kept.name == "2"
-
-
-def test_distances_params_are_not_trained(tmp_path):
-    """A random network is the same after training: it is drawn again, and gives the same loss."""
-    method = glo_method("alexnet-random(layers=('conv1',))")
-    both = Autoencoder(SIZE * 2, CODE, WIDTH)
-    images = np.repeat(np.repeat(IMAGES, 2, axis=1), 2, axis=2)
-    method = method._replace(network=network(both, (2, 32, 32, 3)), codes=None)
-    folder = start("autoencoder", Place(str(tmp_path)))
-    found = train(
-        method, images, SCHEDULE, key=jax.random.key(0), label={"distance": "random"},
-        folder=folder, asked_to_stop=lambda: False,
-    )  # fmt: skip
-    assert set(found.state.params) == {"encoder", "generator"}
-    assert found.metrics[-1]["loss"] < found.metrics[0]["loss"]
 
 
 # --- The commands --------------------------------------------------------------------------
@@ -307,10 +313,10 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path, monkeypatch, command):
             os.kill(os.getpid(), signal.SIGTERM)
         return 1
 
-    monkeypatch.setattr(training, "chunk_length", stop_after_five)
-    with pytest.raises(loop.Interrupted, match="--name broken --resume"):
-        command.run(dataclasses.replace(config, name="broken"))
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "chunk_length", stop_after_five)
+        with pytest.raises(loop.Interrupted, match="--name broken --resume"):
+            command.run(dataclasses.replace(config, name="broken"))
     resumed = command.run(command.Config(out=str(tmp_path), name="broken", resume=True))["l2"]
     for field in ("reconstructions", "learned", "samples", "interpolations"):
         np.testing.assert_array_equal(getattr(whole, field), getattr(resumed, field))
@@ -320,22 +326,22 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path, monkeypatch, command):
 
 @pytest.mark.parametrize("command", ["autoencoder", "glo"])
 def test_the_commands_learn_and_write_what_they_say(cli, tmp_path, command):
-    arguments = [command, "--name", "a", "--distances", "l2", "l1", "--measures", "l2"]
+    arguments = [command, "--name", "a", "--distances", "l2", RANDOM, "--measures", "l2"]
     for field, value in TINY.items():
         arguments += [f"--{field.replace('_', '-')}", value]
-    arguments += ["--epochs", 12, "--learning-rate", 0.02, "--snapshot-every", 10]
+    arguments += ["--epochs", 60, "--snapshot-every", 60]
     outcome = cli(*arguments)
     assert outcome.code == 0, outcome.err
     folder = tmp_path / "runs" / command / "a"
     results = json.loads((folder / "results.json").read_text())["held_out"]
-    assert set(results) == {"l1", "l2"}
+    assert set(results) == {"l2", RANDOM}
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for name in results:
         own = [line for line in lines if line["distance"] == name]
         assert own[-1]["loss"] < 0.7 * own[0]["loss"]
     learned, held = learned_and_held_out("embedded", size=16, count=40, held_out=0.3, seed=0)
-    mean = learned.images.mean(axis=0, keepdims=True) / 255
-    of_the_mean = np.square(held.images / 255 - mean).mean()
+    mean = learned.images.mean(axis=0, keepdims=True, dtype=np.float32) / 255
+    of_the_mean = pj.make("l2")({}, held.images.astype(np.float32) / 255, mean).mean()
     # Nearer than the best guess that is the same for all.
     assert results["l2"]["l2"] < of_the_mean
     for name in ("reconstructions.png", "samples.png", "interpolations.png"):
