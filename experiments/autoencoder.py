@@ -61,7 +61,7 @@ class Config:
     """What to train under, one after the other: distances of the catalogue, as names or calls."""
     measures: tuple[str, ...] = ("l2", "ssim", "lpips-alex")
     """What to judge held-out images by, beside their sharpness."""
-    images: int = 400
+    images: int = 200
     """How many images at most; of embedded pictures, how many views to draw."""
     held_out: float = 0.1
     """The fraction of the images that is not learned from; each file's name decides."""
@@ -71,19 +71,19 @@ class Config:
     """How many numbers make a code."""
     width: float = 0.5
     """What the published networks' numbers of channels are multiplied by."""
-    epochs: int = 30
+    epochs: int = 40
     """How often every image is seen."""
-    batch: int = 32
+    batch: int = 16
     """How many images a step takes."""
     microbatches: int = 1
     """In how many parts a step takes its batch, to save memory."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """Of Adam, with betas .5 and .999; it falls to 0 along half a cosine."""
     clip: float = 0.0
     """The greatest norm of a gradient, which is scaled down to it; 0 for any."""
     seed: int = 0
     """Of all random draws."""
-    snapshot_every: int = 50
+    snapshot_every: int = 100
     """Save a checkpoint, log metrics and draw reconstructions every so many steps."""
     out: str = "runs"
     """Where runs are kept."""
@@ -94,10 +94,17 @@ class Config:
 
 
 PRESETS = {
-    "quick": Config(images=160, size=32, epochs=30, distances=("l2", "vgg16")),
+    "quick": Config(images=160, size=32, epochs=50, distances=("l2", "mmd++")),
     "default": Config(),
     "paper": Config(
-        images=10**9, size=128, code=512, width=1.0, epochs=200, batch=64, snapshot_every=500
+        images=10**9,
+        size=128,
+        code=512,
+        width=1.0,
+        epochs=200,
+        batch=64,
+        learning_rate=2e-4,
+        snapshot_every=500,
     ),
 }
 

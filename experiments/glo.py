@@ -63,11 +63,11 @@ class Config:
 
     data: str = "embedded"
     """"embedded" (views of a few photographs, moved and bent), or a folder of images."""
-    distances: tuple[str, ...] = ("l2", "lap1", "vgg16")
+    distances: tuple[str, ...] = ("l2", "mmd++", "vgg16")
     """What to learn under, one after the other: distances of the catalogue, as names or calls."""
     measures: tuple[str, ...] = ("l2", "ssim", "lpips-alex")
     """What to judge held-out images by, beside their sharpness."""
-    images: int = 400
+    images: int = 200
     """How many images at most; of embedded pictures, how many views to draw."""
     held_out: float = 0.1
     """The fraction of the images that is not learned from; each file's name decides."""
@@ -85,7 +85,7 @@ class Config:
     """What the published generator's numbers of channels are multiplied by."""
     epochs: int = 40
     """How often every image is seen."""
-    batch: int = 32
+    batch: int = 16
     """How many images a step takes."""
     microbatches: int = 1
     """In how many parts a step takes its batch, to save memory."""
@@ -101,7 +101,7 @@ class Config:
     """How many steps of Adam seek the codes of held-out images."""
     seed: int = 0
     """Of all random draws."""
-    snapshot_every: int = 50
+    snapshot_every: int = 100
     """Save a checkpoint, log metrics and draw reconstructions every so many steps."""
     out: str = "runs"
     """Where runs are kept."""
@@ -112,7 +112,7 @@ class Config:
 
 
 PRESETS = {
-    "quick": Config(images=160, size=32, epochs=50, distances=("l2", "vgg16"), held_out_steps=60),
+    "quick": Config(images=160, size=32, epochs=50, distances=("l2", "mmd++"), held_out_steps=60),
     "default": Config(),
     "paper": Config(
         images=10**9, size=128, code=512, width=1.0, epochs=200, batch=64, snapshot_every=500
