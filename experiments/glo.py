@@ -63,8 +63,9 @@ class Config:
 
     data: str = "embedded"
     """"embedded" (views of a few photographs, moved and bent), or a folder of images."""
-    distances: tuple[str, ...] = ("l2", "mmd++", "vgg16")
-    """What to learn under, one after the other: distances of the catalogue, as names or calls."""
+    distances: tuple[str, ...] = ("l2", "mmd++")
+    """What to learn under, one after the other: distances of the catalogue, as names or calls.
+    Features of networks (vgg16, lpips-vgg) need thousands of steps before colours are right."""
     measures: tuple[str, ...] = ("l2", "ssim", "lpips-alex")
     """What to judge held-out images by, beside their sharpness."""
     images: int = 200
@@ -112,10 +113,17 @@ class Config:
 
 
 PRESETS = {
-    "quick": Config(images=160, size=32, epochs=50, distances=("l2", "mmd++"), held_out_steps=60),
+    "quick": Config(images=160, size=32, epochs=50, held_out_steps=60),
     "default": Config(),
     "paper": Config(
-        images=10**9, size=128, code=512, width=1.0, epochs=200, batch=64, snapshot_every=500
+        distances=("l2", "mmd++", "vgg16"),
+        images=10**9,
+        size=128,
+        code=512,
+        width=1.0,
+        epochs=200,
+        batch=64,
+        snapshot_every=500,
     ),
 }
 
