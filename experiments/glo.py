@@ -65,7 +65,7 @@ class Config:
     """"embedded" (views of a few photographs, moved and bent), or a folder of images."""
     distances: tuple[str, ...] = ("l2", "mmd++")
     """What to learn under, one after the other: distances of the catalogue, as names or calls.
-    Features of networks (vgg16, lpips-vgg) need thousands of steps before colours are right."""
+    Features of a network (vgg16) still give wrong colours and noise after 300 steps: take more."""
     measures: tuple[str, ...] = ("l2", "ssim", "lpips-alex")
     """What to judge held-out images by, beside their sharpness."""
     images: int = 200
