@@ -7,7 +7,7 @@ end. The loss is l2.
 
 from __future__ import annotations
 
-from functools import partial, reduce
+from functools import partial
 from importlib.util import find_spec
 from itertools import pairwise
 
@@ -17,6 +17,7 @@ import numpy as np
 
 import perceptual_jax as pj
 from benchmarks.timing import Peers, Row, Work
+from experiments.common.batch_normalisation import normalise
 from perceptual_jax._typing import Array, Params
 from perceptual_jax.ops.transposed_convolution import conv_transpose2d
 
@@ -58,49 +59,11 @@ def _start(count: int) -> tuple[Params, np.ndarray]:
 def _generate(codes: Array, weights: Params) -> Array:
     first, layers = weights["first"], weights["layers"]
     images = jnp.matmul(codes, first["kernel"]).reshape(-1, 4, 4, _CHANNELS[0])
-    images = _normalised(images, first["scale"], first["shift"])
+    images, _, _ = normalise(images, first["scale"], first["shift"], 0.0)
     for layer in layers[:-1]:
         images = conv_transpose2d(images, layer["kernel"])
-        images = _normalised(images, layer["scale"], layer["shift"])
+        images, _, _ = normalise(images, layer["scale"], layer["shift"], 0.0)
     return jnp.tanh(conv_transpose2d(images, layers[-1]["kernel"], layers[-1]["shift"]))
-
-
-@jax.custom_vjp
-def _normalised(images: Array, scale: Array, shift: Array) -> Array:
-    """Batch normalisation, then ReLU.
-
-    Its gradient is written out: three passes over the images where the derived one takes eight.
-    """
-    return _normalised_forward(images, scale, shift)[0]
-
-
-def _normalised_forward(images: Array, scale: Array, shift: Array) -> tuple[Array, tuple]:
-    flat = images.reshape(-1, images.shape[-1])
-    mean = _column_sums(flat) / len(flat)
-    variance = _column_sums(jnp.square(flat - mean[None])) / len(flat)
-    rate = jax.lax.rsqrt(variance + 1e-5)
-    output = jax.nn.relu((flat - mean[None]) * (scale * rate)[None] + shift[None])
-    return output.reshape(images.shape), (images, mean, rate, scale, shift)
-
-
-def _normalised_backward(kept: tuple, cotangent: Array) -> tuple[Array, Array, Array]:
-    images, mean, rate, scale, shift = kept
-    flat, cotangent = (each.reshape(-1, each.shape[-1]) for each in (images, cotangent))
-    standard = (flat - mean[None]) * rate[None]
-    slope = jnp.where(standard * scale[None] + shift[None] > 0, cotangent, 0)
-    of_shift, of_scale = _column_sums(slope), _column_sums(slope * standard)
-    centred = slope - (of_shift[None] + standard * of_scale[None]) / len(flat)
-    return (centred * (scale * rate)[None]).reshape(images.shape), of_scale, of_shift
-
-
-_normalised.defvjp(_normalised_forward, _normalised_backward)
-
-
-def _column_sums(rows: Array, parts: int = 16) -> Array:
-    """Over the leading axis, which XLA's CPU backend would walk column by column."""
-    while len(rows) % parts == 0:
-        rows = reduce(jnp.add, jnp.split(rows, parts))
-    return rows.sum(axis=0)
 
 
 def glo(count: int = _BATCH) -> Work:

@@ -24,6 +24,8 @@ COMMANDS = {
     "style-transfer": ("experiments.style_transfer", "one picture's scene in another's manner"),
     "activations": ("experiments.activations", "one page to look at what a network sees"),
     "invert": ("experiments.invert", "what of an image each layer of a network still knows"),
+    "autoencoder": ("experiments.autoencoder", "images through codes, trained under each distance"),
+    "glo": ("experiments.glo", "a generator and a code an image, learned under each distance"),
     "list": ("experiments.catalogue", "the distances there are"),
     "weights": ("experiments.weights", "list, get and verify pretrained weights"),
 }

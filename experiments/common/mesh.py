@@ -6,11 +6,24 @@ import math
 from typing import TypeVar
 
 import jax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-__all__ = ["replicate", "shard_leading"]
+__all__ = ["data_mesh", "replicate", "shard_leading", "spread_and_copied"]
 
 T = TypeVar("T")
+
+
+def data_mesh(count: int) -> Mesh:
+    """As many devices as divide the number of independent problems, along one axis, "data"."""
+    devices = math.gcd(count, jax.device_count())
+    return jax.make_mesh(
+        (devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
+    )
+
+
+def spread_and_copied(mesh: Mesh) -> tuple[NamedSharding, NamedSharding]:
+    """On a mesh of `data_mesh`: arrays spread along their leading axis, and copied everywhere."""
+    return NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
 
 
 def shard_leading(tree: T, count: int) -> T:
@@ -23,11 +36,7 @@ def shard_leading(tree: T, count: int) -> T:
     Returns:
       The tree, on as many devices as divide `count`.
     """
-    devices = math.gcd(count, jax.device_count())
-    mesh = jax.make_mesh(
-        (devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
-    )
-    spread, copied = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
+    spread, copied = spread_and_copied(data_mesh(count))
     return jax.tree.map(lambda leaf: jax.device_put(leaf, spread if leaf.ndim else copied), tree)
 
 

@@ -1,0 +1,368 @@
+"""Generative latent optimisation: a generator and a code for every image, learned together.
+
+    min over weights and codes of mean_i d(generator(code_i), image_i)
+
+There is no encoder and no adversary: the distance alone says what the images are to look like. What
+was learned is then judged by images held out, whose codes are sought with the generator as it is.
+
+    perceptual-jax glo                     # embedded pictures, some minutes on 2 cores
+    perceptual-jax glo --preset quick      # about a minute
+    perceptual-jax glo --preset paper --data FOLDER --distances l2 lap1 vgg16
+
+References:
+  P. Bojanowski, A. Joulin, D. Lopez-Paz, A. Szlam, "Optimizing the Latent Space of Generative
+  Networks", ICML 2018, https://arxiv.org/abs/1707.05776
+  A. Radford, L. Metz, S. Chintala, "Unsupervised Representation Learning with Deep Convolutional
+  Generative Adversarial Networks", ICLR 2016, https://arxiv.org/abs/1511.06434
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import perceptual_jax as pj
+from experiments.common.code_table import CodeTable, code_table, move
+from experiments.common.data import Pictures, learned_and_held_out
+from experiments.common.generators import Generator, Network, network, parameter_count, widths
+from experiments.common.loop import Interrupted, interruptible
+from experiments.common.progress import Advance, console, progress
+from experiments.common.reconstruction import (
+    SAMPLES,
+    SHOWN,
+    Outcome,
+    add_outcomes,
+    check_distances,
+    check_options,
+    curves,
+    in_batches,
+    interpolated,
+    measured,
+    normal_samples,
+    write_pictures,
+)
+from experiments.common.report import Report
+from experiments.common.run_folder import RunFolder, file_name, resumed, start
+from experiments.common.training import Codes, Method, Schedule, State, check_batches, train
+from perceptual_jax._typing import Array
+from perceptual_jax.statistics import relative_sharpness
+
+__all__ = ["PRESETS", "Config", "run"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Options of `perceptual-jax glo`."""
+
+    data: str = "embedded"
+    """"embedded" (views of a few photographs, moved and bent), or a folder of images."""
+    distances: tuple[str, ...] = ("l2", "mmd++")
+    """What to learn under, one after the other: distances of the catalogue, as names or calls.
+    Features of a network (vgg16) still give wrong colours and noise after 300 steps: take more."""
+    measures: tuple[str, ...] = ("l2", "ssim", "lpips-alex")
+    """What to judge held-out images by, beside their sharpness."""
+    images: int = 200
+    """How many images at most; of embedded pictures, how many views to draw."""
+    held_out: float = 0.1
+    """The fraction of the images that is not learned from; each file's name decides."""
+    size: int = 64
+    """Side of the images, in pixels: a power of two."""
+    code: int = 128
+    """How many numbers make a code."""
+    code_deviation: float = 0.01
+    """The standard deviation of the numbers that codes begin with."""
+    unit_norm: bool = False
+    """Scale codes to length 1 after every step."""
+    alternate: bool = False
+    """Move a batch's codes first, then the generator by its gradient there; else both at once."""
+    width: float = 0.5
+    """What the published generator's numbers of channels are multiplied by."""
+    epochs: int = 40
+    """How often every image is seen."""
+    batch: int = 16
+    """How many images a step takes."""
+    microbatches: int = 1
+    """In how many parts a step takes its batch, to save memory."""
+    learning_rate: float = 0.01
+    """Of the codes' Adam, with betas .5 and .999; a tenth of it is the generator's."""
+    decay: float = 0.75
+    """What both rates are multiplied by ..."""
+    decay_every: int = 25
+    """... every so many epochs."""
+    clip: float = 0.0
+    """The greatest norm of the generator's gradient, which is scaled down to it; 0 for any."""
+    held_out_steps: int = 100
+    """How many steps of Adam seek the codes of held-out images."""
+    seed: int = 0
+    """Of all random draws."""
+    snapshot_every: int = 100
+    """Save a checkpoint, log metrics and draw reconstructions every so many steps."""
+    out: str = "runs"
+    """Where runs are kept."""
+    name: str | None = None
+    """The run's name; by default the time."""
+    resume: bool = False
+    """Go on with the run of that name, with the options it was started with."""
+
+
+PRESETS = {
+    "quick": Config(images=160, size=32, epochs=50, held_out_steps=60),
+    "default": Config(),
+    "paper": Config(
+        distances=("l2", "mmd++", "vgg16"),
+        images=10**9,
+        size=128,
+        code=512,
+        width=1.0,
+        epochs=200,
+        batch=64,
+        snapshot_every=500,
+    ),
+}
+
+
+# --- The method ----------------------------------------------------------------------------
+
+
+def sought_codes(
+    config: Config,
+    generator: Network,
+    distance: pj.Distance,
+    state: State,
+    learned: np.ndarray,
+    images: np.ndarray,
+    advance: Advance,
+) -> np.ndarray:
+    """The codes of images that were not learned from, the generator as it is: [n, c].
+
+    Every code begins at the mean of the learned codes and takes steps of the Adam that they took.
+
+    Args:
+      config: the run's.
+      generator: the network.
+      distance: to the images.
+      state: what was learned.
+      learned: codes, [m, c].
+      images: [n, h, w, 3] in [0, 1].
+      advance: is told of the images' steps.
+    """
+    key = jax.random.fold_in(jax.random.key(config.seed), 4)
+    # The draws that it was learned under.
+    context = (distance.init(jax.random.fold_in(key, 0)), state.params, state.running)
+
+    def loss(codes: Array, context: tuple, target: Any) -> Array:
+        params, weights, running = context
+        made = generator.use(weights, running, codes)
+        return distance.compare(params, distance.embed(params, made), target).sum()
+
+    @partial(jax.jit, donate_argnums=0)
+    def step(table: CodeTable, context: tuple, target: Any) -> CodeTable:
+        gradient = jax.grad(loss)(table.codes, context, target)
+        rows = jnp.arange(len(table.codes))
+        return move(table, rows, gradient, config.learning_rate, unit_norm=config.unit_norm)
+
+    embed = jax.jit(lambda params, images: distance.embed(params, images))
+
+    def codes_of(part: np.ndarray) -> np.ndarray:
+        n = len(part)
+        still = code_table(key, n, config.code, deviation=0.0, multiple=1)
+        table = still._replace(codes=still.codes + learned.mean(axis=0)[None])
+        target = embed(context[0], jnp.asarray(part))
+        for _ in range(config.held_out_steps):
+            table = jax.block_until_ready(step(table, context, target))
+            advance(n)
+        return np.asarray(table.codes)
+
+    return in_batches(codes_of, images, _batch_of(config, images))
+
+
+def _batch_of(config: Config, images: np.ndarray) -> int:
+    return min(config.batch, len(images))
+
+
+def learn_under(
+    config: Config,
+    distance: pj.Distance,
+    learned: Pictures,
+    held: Pictures,
+    folder: RunFolder,
+    asked_to_stop: Callable[[], bool],
+) -> Outcome:
+    """Learns under one distance, and looks at what became of it."""
+    schedule = Schedule(config.epochs, config.batch, config.snapshot_every, config.seed)
+    count = len(learned.images)
+    decay_steps = config.decay_every * (count // config.batch)
+    code_rate, weight_rate = (
+        optax.exponential_decay(rate, decay_steps, config.decay, staircase=True)
+        for rate in (config.learning_rate, config.learning_rate / 10)
+    )
+    generator = network(Generator(config.size, config.width), (2, config.code))
+    method = Method(
+        generator,
+        distance,
+        optax.adam(weight_rate, b1=0.5, b2=0.999),
+        codes=Codes(code_rate, config.unit_norm, config.alternate),
+        clip=config.clip,
+        microbatches=config.microbatches,
+    )
+    use = jax.jit(generator.use)
+    shown = _floats(learned.images[:SHOWN])
+
+    def draw(step: int, state: State) -> dict[str, Any]:
+        params, running, codes = jax.device_get(
+            (state.params, state.running, state.table.codes[: len(shown)])
+        )
+        made = np.asarray(use(params, running, codes))
+        picture = pj.images.grid([[*shown], [*made]])
+        folder.write_image(f"{file_name(distance.name)}-step-{step}.png", picture)
+        return {"sharpness": float(relative_sharpness(made, shown).mean())}
+
+    state, metrics = train(
+        method,
+        learned.images,
+        schedule,
+        key=jax.random.fold_in(jax.random.key(config.seed), 4),
+        label={"distance": distance.name},
+        folder=folder,
+        asked_to_stop=asked_to_stop,
+        table=partial(
+            code_table,
+            count=count,
+            size=config.code,
+            deviation=config.code_deviation,
+            multiple=config.batch,
+            unit_norm=config.unit_norm,
+        ),
+        snapshot=draw,
+    )
+
+    def images_of(codes: np.ndarray) -> np.ndarray:
+        return in_batches(lambda part: use(state.params, state.running, part), codes, config.batch)
+
+    codes, wanted = state.table.codes[:count], _floats(held.images)
+    batch = _batch_of(config, wanted)
+    total = -(-len(wanted) // batch) * batch * config.held_out_steps
+    with progress(f"{distance.name}, held out", total, unit="images") as advance:
+
+        def advance_or_stop(count: int = 1) -> None:
+            advance(count)
+            if asked_to_stop():
+                raise Interrupted(
+                    f"stopped at the held-out images of {distance.name}; "
+                    f"go on with: {folder.resume_command}"
+                )
+
+        held_codes = sought_codes(
+            config, generator, distance, state, codes, wanted, advance_or_stop
+        )
+    samples = normal_samples(codes, SAMPLES, config.seed)
+    if config.unit_norm:
+        samples /= np.linalg.norm(samples, axis=1, keepdims=True)
+    made = images_of(held_codes)
+    return Outcome(
+        made,
+        images_of(codes[:SHOWN]),
+        images_of(samples),
+        images_of(interpolated(held_codes[0], held_codes[-1], unit_norm=config.unit_norm)),
+        measured(config.measures, made, wanted, batch=config.batch, seed=config.seed),
+        metrics,
+    )
+
+
+def _floats(images: np.ndarray) -> np.ndarray:
+    return images.astype(np.float32) / 255
+
+
+# --- The run -------------------------------------------------------------------------------
+
+
+def run(config: Config) -> dict[str, Outcome]:
+    """Learns under every distance, and writes the run's folder.
+
+    Returns:
+      `{distance: Outcome}`.
+
+    Raises:
+      InputError: for options that cannot be used.
+      Interrupted: after Ctrl-C or SIGTERM; the run can be resumed.
+    """
+    config = resumed("glo", config)
+    _check(config)
+    distances = check_distances(config.distances, config.measures, config.size)
+    learned, held = learned_and_held_out(
+        config.data,
+        size=config.size,
+        count=config.images,
+        held_out=config.held_out,
+        seed=config.seed,
+    )
+    check_batches(len(learned.images), config.batch, config.microbatches)
+    judges = [pj.make(spec) for spec in config.measures]
+    folder = start("glo", config, distances=[*distances, *judges])
+    with interruptible() as asked_to_stop:
+        outcomes = {
+            distance.name: learn_under(config, distance, learned, held, folder, asked_to_stop)
+            for distance in distances
+        }
+    _write(config, folder, learned, held, outcomes)
+    return outcomes
+
+
+def _check(config: Config) -> None:
+    check_options(
+        config,
+        {
+            **{"images": (1, 10**9), "code": (1, 10**6), "epochs": (1, 10**6)},
+            **{"batch": (2, 10**6), "microbatches": (1, 10**6), "snapshot_every": (1, 10**9)},
+            **{"learning_rate": (1e-9, 1e3), "decay": (1e-9, 1), "decay_every": (1, 10**9)},
+            **{"code_deviation": (1e-9, 1e3), "clip": (0, 1e30), "held_out_steps": (1, 10**6)},
+            "seed": (0, 2**31 - 1),
+        },
+    )
+    widths(config.size, config.width)
+
+
+def _write(
+    config: Config,
+    folder: RunFolder,
+    learned: Pictures,
+    held: Pictures,
+    outcomes: dict[str, Outcome],
+) -> None:
+    """Pictures, results.json and the report."""
+    originals, wanted = _floats(learned.images[:SHOWN]), _floats(held.images)
+    write_pictures(folder, wanted, outcomes)
+    results = {name: outcome.measures for name, outcome in outcomes.items()}
+    folder.write_json("results.json", {"held_out": results})
+    generator = network(Generator(config.size, config.width), (2, config.code))
+    params = jax.eval_shape(generator.init, jax.random.key(0))[0]
+    report = Report(
+        "Generative latent optimisation under several losses",
+        f"A generator ({parameter_count(params):,} parameters) makes images of {config.size}x"
+        f"{config.size} pixels from codes of {config.code} numbers. It was learned together with "
+        f"one code for each of the same {len(learned.images)} images, with no encoder and no "
+        "adversary: only the loss differs from row to row. The codes of images held out were "
+        "sought afterwards, under the same loss, with the generator as it is.",
+    )
+    add_outcomes(report, originals, wanted, outcomes)
+    report.heading("On the way")
+    report.figure(curves(outcomes), "Loss and sharpness of every distance against epochs")
+    report.heading("How it was made")
+    if config.data == "embedded":
+        report.text(
+            "The images are views of five photographs, moved and bent, and every other one "
+            "mirrored: held-out views are new views of photographs that were learned from."
+        )
+    report.code("\n".join(f"{key} = {value}" for key, value in dataclasses.asdict(config).items()))
+    report.write(folder.path / "report.html")
+    for name, values in results.items():
+        table = ", ".join(f"{measure} {value:.4g}" for measure, value in values.items())
+        console.print(f"{name}: held-out {table}")
+    console.print(f"report: {folder.path / 'report.html'}")
