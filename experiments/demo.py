@@ -22,6 +22,7 @@ from experiments import image_mean
 from experiments.common.data import EMBEDDED, embedded_picture
 from experiments.common.distortions import DISTORTIONS, equally_far
 from experiments.common.loop import Interrupted
+from experiments.common.options import made
 from experiments.common.progress import console, progress
 from experiments.common.report import Report
 from experiments.common.run_folder import resumed, start
@@ -73,7 +74,7 @@ def run(config: Config) -> dict[str, dict[str, float]]:
     """
     config = resumed("demo", config)
     image_mean.check(_means(config, out=""))
-    distances = [pj.make(spec) for spec in config.distances]
+    distances = made(config.distances, config.size)
     folder = start("demo", config, distances=distances)
     mean_config = _means(config, out=str(folder.path))
     try:

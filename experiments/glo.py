@@ -33,14 +33,13 @@ from experiments.common.code_table import CodeTable, code_table, move
 from experiments.common.data import Pictures, learned_and_held_out
 from experiments.common.generators import Generator, Network, network, parameter_count, widths
 from experiments.common.loop import Interrupted, interruptible
+from experiments.common.options import check_bounds, made
 from experiments.common.progress import Advance, console, progress
 from experiments.common.reconstruction import (
     SAMPLES,
     SHOWN,
     Outcome,
     add_outcomes,
-    check_distances,
-    check_options,
     curves,
     in_batches,
     interpolated,
@@ -295,7 +294,8 @@ def run(config: Config) -> dict[str, Outcome]:
     """
     config = resumed("glo", config)
     _check(config)
-    distances = check_distances(config.distances, config.measures, config.size)
+    distances = made(config.distances, config.size)
+    judges = made(config.measures, config.size, "--measures")
     learned, held = learned_and_held_out(
         config.data,
         size=config.size,
@@ -304,7 +304,6 @@ def run(config: Config) -> dict[str, Outcome]:
         seed=config.seed,
     )
     check_batches(len(learned.images), config.batch, config.microbatches)
-    judges = [pj.make(spec) for spec in config.measures]
     folder = start("glo", config, distances=[*distances, *judges])
     with interruptible() as asked_to_stop:
         outcomes = {
@@ -316,7 +315,7 @@ def run(config: Config) -> dict[str, Outcome]:
 
 
 def _check(config: Config) -> None:
-    check_options(
+    check_bounds(
         config,
         {
             **{"images": (1, 10**9), "code": (1, 10**6), "epochs": (1, 10**6)},

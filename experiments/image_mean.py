@@ -28,6 +28,7 @@ import perceptual_jax as pj
 from experiments.common.data import image_sets
 from experiments.common.loop import interruptible
 from experiments.common.optimise import Problem, Schedule, adam_descent, descend
+from experiments.common.options import check_bounds, made
 from experiments.common.progress import console
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, file_name, resumed, start
@@ -216,12 +217,8 @@ def run(config: Config) -> dict[str, Mean]:
     """
     config = resumed("image-mean", config)
     check(config)
-    distances = [pj.make(spec) for spec in config.distances]
+    distances = made(config.distances, config.size)
     sets = targets_of(config)
-    for distance in distances:  # Errors before the folder is made: weights, sizes.
-        params = jax.eval_shape(distance.init, jax.random.key(0))
-        image = jax.ShapeDtypeStruct((1, config.size, config.size, 3), np.float32)
-        jax.eval_shape(distance.embed, params, image)
     folder = start("image-mean", config, distances=distances)
     targets = np.stack(list(sets.values()))
     means = {}
@@ -253,16 +250,9 @@ def check(config: Config) -> None:
         **{"shift": (0, 1000), "warp": (0, 1000), "learning_rate": (1e-9, 1e3)},
         "seed": (0, 2**31 - 1),
     }
-    for field, (least, most) in bounds.items():
-        value = getattr(config, field)
-        if not least <= value <= most:
-            flag = f"--{field.replace('_', '-')}"
-            raise InputError(f"{flag} must be at least {least} and at most {most}; got {value}")
+    check_bounds(config, bounds)
     if config.start == "split" and config.images_per_set < 2:
         raise InputError("--start split needs at least two images in a set")
-    names = [pj.make(spec).name for spec in config.distances]
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"--distances must name one or more, each once; got {', '.join(names)}")
 
 
 def _write(

@@ -39,6 +39,7 @@ from experiments.common.optimise import (
     descend,
     lbfgs_descent,
 )
+from experiments.common.options import check_bounds
 from experiments.common.progress import console
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, resumed, start
@@ -259,11 +260,7 @@ def check(config: Config) -> None:
         **{"steps": (1, 10**6), "snapshot_every": (1, 10**6), "size": (64, 4096)},
         **{"learning_rate": (1e-9, 1e3), "total_variation": (0, 1e6), "seed": (0, 2**31 - 1)},
     }
-    for field, (least, most) in bounds.items():
-        value = getattr(config, field)
-        if not least <= value <= most:
-            flag = f"--{field.replace('_', '-')}"
-            raise InputError(f"{flag} must be at least {least} and at most {most}; got {value}")
+    check_bounds(config, bounds)
     if not config.weights or len(set(config.weights)) < len(config.weights):
         raise InputError(
             f"--weights must name one or more, each once; got {', '.join(config.weights)}"

@@ -24,8 +24,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from experiments.common.groups import made
 from experiments.common.loop import Interrupted, interruptible
+from experiments.common.options import made
 from experiments.common.pairs import Stopped, distances_of_pairs
 from experiments.common.progress import console
 from experiments.common.report import Report

@@ -12,6 +12,7 @@ import numpy as np
 import perceptual_jax as pj
 from experiments.common.data import centre_square, embedded_photographs, named_picture
 from experiments.common.networks import Weights, after_relu
+from experiments.common.options import check_bounds
 from perceptual_jax.backbones import BACKBONES, PIXELS
 from perceptual_jax.errors import InputError, choice
 
@@ -116,11 +117,7 @@ def check(config: Config) -> None:
         **{"patch_side": (8, config.size), "patch_stride": (1, 8192), "images_at_once": (1, 10**6)},
         **{"seed": (0, 2**31 - 1), "learning_rate": (1e-9, 1e3), "smoothness": (0, 1e6)},
     }
-    for field, (least, most) in bounds.items():
-        value = getattr(config, field)
-        if not least <= value <= most:
-            flag = f"--{field.replace('_', '-')}"
-            raise InputError(f"{flag} must be at least {least} and at most {most}; got {value}")
+    check_bounds(config, bounds)
     network = BACKBONES[config.network]
     layers = network.checked_layers(layers_of(config))
     if PIXELS in layers:

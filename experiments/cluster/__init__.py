@@ -17,7 +17,6 @@ References:
 
 from __future__ import annotations
 
-import perceptual_jax as pj
 from experiments.cluster.autoencoder import by_autoencoder
 from experiments.cluster.config import PRESETS, Config, check
 from experiments.cluster.embedded import Embedded, embedded_images, images_together
@@ -26,6 +25,7 @@ from experiments.cluster.means import by_means
 from experiments.cluster.report import write
 from experiments.common.data import Labelled, labelled_images
 from experiments.common.loop import interruptible
+from experiments.common.options import made
 from experiments.common.progress import console
 from experiments.common.run_folder import resumed, start
 from perceptual_jax.errors import InputError
@@ -45,7 +45,7 @@ def run(config: Config) -> dict[str, dict[str, Clusters]]:
     """
     config = resumed("cluster", config)
     check(config)
-    distances = [pj.make(spec) for spec in config.distances]
+    distances = made(config.distances, config.size)
     data = labelled_images(config.data, config.size)
     clusters = _number_of_clusters(config, data)
     for distance in distances:  # Errors before the folder is made: weights, sizes.

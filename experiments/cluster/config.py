@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-import perceptual_jax as pj
 from experiments.cluster.scores import Match
 from experiments.common.data import Labelled
-from perceptual_jax.errors import InputError, choice
+from experiments.common.options import check_bounds
+from perceptual_jax.errors import choice
 
 __all__ = ["PRESETS", "Config", "Matching", "check", "matching"]
 
@@ -105,15 +105,8 @@ def check(config: Config) -> None:
         **{"autoencoder_images_rate": (1e-9, 1e3), "images_at_once": (1, many)},
         **{"shown": (1, many), "seed": (0, 2**31 - 1)},
     }
-    for field, (least, most) in bounds.items():
-        value = getattr(config, field)
-        if not least <= value <= most:
-            flag = f"--{field.replace('_', '-')}"
-            raise InputError(f"{flag} must be at least {least} and at most {most}; got {value}")
+    check_bounds(config, bounds)
     choice("--match", config.match, ("auto", "one-to-one", "majority"))
-    names = [pj.make(spec).name for spec in config.distances]
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"--distances must name one or more, each once; got {', '.join(names)}")
 
 
 def matching(config: Config, data: Labelled) -> Match:

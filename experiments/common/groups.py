@@ -1,4 +1,4 @@
-"""The distances that a command was asked for, and which of them share the pass of a network."""
+"""Distances in groups that share the pass of a network."""
 
 from __future__ import annotations
 
@@ -6,31 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 import perceptual_jax as pj
 from perceptual_jax._typing import Params
 from perceptual_jax.backbones import BACKBONES
-from perceptual_jax.errors import InputError
 
-__all__ = ["grouped", "made"]
-
-
-def made(specs: Sequence[str], size: int) -> list[pj.Distance]:
-    """The distances of `--distances`, for square images of that side; nothing is computed.
-
-    Raises:
-      InputError: if there is none or one comes twice; if one is unknown, lacks its weights or
-        cannot take such images.
-    """
-    distances = [pj.make(spec) for spec in specs]
-    names = [distance.name for distance in distances]
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"--distances must name one or more, each once; got {', '.join(names)}")
-    image = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
-    for distance in distances:
-        jax.eval_shape(distance.embed, jax.eval_shape(distance.init, jax.random.key(0)), image)
-    return distances
+__all__ = ["grouped"]
 
 
 def grouped(distances: Sequence[pj.Distance], seed: int) -> tuple[Params, list[list[pj.Distance]]]:

@@ -14,14 +14,11 @@ import perceptual_jax as pj
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, file_name
 from experiments.compare import scorer
-from perceptual_jax.errors import InputError
 from perceptual_jax.statistics import gradient_energy
 
 __all__ = [
     "Outcome",
     "add_outcomes",
-    "check_distances",
-    "check_options",
     "curves",
     "in_batches",
     "interpolated",
@@ -130,37 +127,6 @@ def measured(
     energy, wanted_energy = (float(gradient_energy(x).mean()) for x in (made, wanted))
     means = {name: float(numbers.mean(dtype=np.float64)) for name, numbers in values.items()}
     return {**means, "sharpness": energy / max(wanted_energy, 1e-30)}
-
-
-def check_distances(
-    distances: Sequence[str], measures: Sequence[str], size: int
-) -> list[pj.Distance]:
-    """The distances, made; errors come before a run's folder does.
-
-    Raises:
-      InputError: for none, one twice, or one that cannot take images of this size.
-    """
-    made = [pj.make(spec) for spec in distances]
-    names = [distance.name for distance in made]
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"--distances must name one or more, each once; got {', '.join(names)}")
-    judges = [pj.make(spec) for spec in measures]
-    if len({judge.name for judge in judges}) < len(judges):
-        raise InputError("--measures must name each distance once")
-    for distance in (*made, *judges):
-        params = jax.eval_shape(distance.init, jax.random.key(0))
-        image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
-        jax.eval_shape(distance.__call__, params, image, image)
-    return made
-
-
-def check_options(config: Any, bounds: Mapping[str, tuple[float, float]]) -> None:
-    """Raises an `InputError` for an option outside of its bounds: `{field: (least, most)}`."""
-    for field, (least, most) in bounds.items():
-        value = getattr(config, field)
-        if not least <= value <= most:
-            flag = f"--{field.replace('_', '-')}"
-            raise InputError(f"{flag} must be at least {least} and at most {most}; got {value}")
 
 
 # --- Showing -------------------------------------------------------------------------------

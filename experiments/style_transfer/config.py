@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 import perceptual_jax as pj
+from experiments.common.options import check_bounds
 from perceptual_jax.errors import InputError
 
 __all__ = ["CONTENTS", "GRAM", "PRESETS", "STYLES", "Config", "check"]
@@ -104,11 +105,7 @@ def check(config: Config) -> None:
         **{"content_weight": (0, 1e9), "style_weight": (0, 1e9), "variation_weight": (0, 1e9)},
         **{"learning_rate": (1e-9, 1e3), "seed": (0, 2**31 - 1)},
     }
-    for field, (least, most) in bounds.items():
-        value = getattr(config, field)
-        if not least <= value <= most:
-            flag = f"--{field.replace('_', '-')}"
-            raise InputError(f"{flag} must be at least {least} and at most {most}; got {value}")
+    check_bounds(config, bounds)
     if config.steps < config.scales:
         raise InputError(f"--steps must be at least --scales, {config.scales}")
     if not config.content_weight + config.style_weight:

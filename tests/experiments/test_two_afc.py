@@ -16,7 +16,7 @@ import pytest
 
 import perceptual_jax as pj
 from experiments.common import loop, pairs
-from experiments.common.groups import made
+from experiments.common.options import made
 from experiments.common.triplets import STAND_IN, judgements
 from experiments.two_afc import PRESETS, Config, run
 
