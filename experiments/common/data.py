@@ -338,7 +338,9 @@ def _embedded_views(count: int, size: int, seed: int) -> tuple[list[str], np.nda
         drawn[1::2] = drawn[1::2, :, ::-1]
         names += [f"{name} {k + 1}" for k in range(share)]
         views.append(pj.images.to_uint8(drawn))
-    return names, np.concatenate(views)
+    # In turns, so that the first few are of all of them.
+    order = sorted(range(count), key=lambda i: int(names[i].split()[1]))
+    return [names[i] for i in order], np.concatenate(views)[order]
 
 
 def _fraction_of(name: str) -> float:
