@@ -112,7 +112,7 @@ def check(config: Config) -> None:
     """Raises an `InputError` for options that cannot be used."""
     choice("--network", config.network, BACKBONES)
     bounds = {
-        **{"channels_per_layer": (1, 64), "max_images": (1, 10**6), "size": (16, 8192)},
+        **{"channels_per_layer": (1, 64), "max_images": (1, 10**6), "size": (32, 8192)},
         **{"patches": (1, 100), "steps": (0, 10**6), "queries": (0, 100), "neighbours": (1, 100)},
         **{"patch_side": (8, config.size), "patch_stride": (1, 8192), "images_at_once": (1, 10**6)},
         **{"seed": (0, 2**31 - 1), "learning_rate": (1e-9, 1e3), "smoothness": (0, 1e6)},
