@@ -295,7 +295,7 @@ def descend(
     step = checkpoint.latest_step(saved) or 0
     if step:
         state = checkpoint.restore(saved, step, state)
-    metrics = _kept_metrics(folder, label, schedule.begun + step)
+    metrics = folder.forget_after(schedule.begun + step, label)
 
     context, drawn = None, -1
     clock = _Clock(step)
@@ -331,15 +331,6 @@ def descend(
                     f"go on with: {folder.resume_command}"
                 )
     return Found(np.asarray(descent.images(state)), metrics, clock.seconds_per_step())
-
-
-def _kept_metrics(folder: RunFolder, label: Mapping[str, str], step: int) -> list[dict[str, Any]]:
-    """The lines logged under a label up to a step; later ones are forgotten."""
-    logged = folder.metrics()
-    own = [line for line in logged if label.items() <= line.items()]
-    kept = [line for line in own if line["step"] <= step]
-    folder.keep_metrics([*(line for line in logged if line not in own), *kept])
-    return kept
 
 
 def _numbers(losses: Any) -> dict[str, Any]:

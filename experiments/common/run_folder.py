@@ -12,7 +12,7 @@ import platform
 import re
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,6 +77,14 @@ class RunFolder:
         """Replaces metrics.jsonl: a resumed run forgets what came after its checkpoint."""
         text = "".join(json.dumps(line) + "\n" for line in lines)
         write_whole(self.path / "metrics.jsonl", text.encode())
+
+    def forget_after(self, step: int, label: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Keeps of the lines with a label those up to a step, which it returns; and all others."""
+        logged = self.metrics()
+        own = [line for line in logged if label.items() <= line.items()]
+        kept = [line for line in own if line["step"] <= step]
+        self.keep_metrics([*(line for line in logged if line not in own), *kept])
+        return kept
 
     @contextmanager
     def discarded_on_error(self) -> Iterator[None]:

@@ -282,7 +282,7 @@ def train(
     if step:
         state = checkpoint.restore(saved, step, state)
     sound = step
-    metrics = _kept_metrics(folder, label, step)
+    metrics = folder.forget_after(step, label)
     pending: list[Any] = []
     # Of images, so that the rate is in images a second.
     total, done = steps * schedule.batch, step * schedule.batch
@@ -349,12 +349,3 @@ def _check_finite(title: str, measured: list[Any], step: int, sound: int, saved:
         f"{title}: the {what} is not finite at step {at}; {kept}; "
         "try a smaller --learning-rate or a --clip"
     )
-
-
-def _kept_metrics(folder: RunFolder, label: Mapping[str, str], step: int) -> list[dict[str, Any]]:
-    """The lines logged under a label up to a step; later ones are forgotten."""
-    logged = folder.metrics()
-    own = [line for line in logged if label.items() <= line.items()]
-    kept = [line for line in own if line["step"] <= step]
-    folder.keep_metrics([*(line for line in logged if line not in own), *kept])
-    return kept
