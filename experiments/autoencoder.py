@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,26 +26,23 @@ import numpy as np
 import optax
 
 import perceptual_jax as pj
-from experiments.common.data import Pictures, learned_and_held_out
+from experiments.common.data import Pictures
 from experiments.common.generators import Autoencoder, network, parameter_count, widths
-from experiments.common.loop import interruptible
-from experiments.common.options import check_bounds, made
-from experiments.common.progress import console
+from experiments.common.options import check_bounds
 from experiments.common.reconstruction import (
     SAMPLES,
     SHOWN,
+    Judge,
     Outcome,
-    add_outcomes,
-    curves,
+    floats,
     in_batches,
     interpolated,
-    measured,
     normal_samples,
-    write_pictures,
+    under_each,
 )
 from experiments.common.report import Report
-from experiments.common.run_folder import RunFolder, file_name, resumed, start
-from experiments.common.training import Method, Schedule, State, check_batches, train
+from experiments.common.run_folder import RunFolder, file_name, resumed
+from experiments.common.training import Method, Schedule, State, train
 from perceptual_jax.statistics import relative_sharpness
 
 __all__ = ["PRESETS", "Config", "run"]
@@ -118,6 +116,7 @@ def train_under(
     distance: pj.Distance,
     learned: Pictures,
     held: Pictures,
+    judge: Judge,
     folder: RunFolder,
     asked_to_stop: Callable[[], bool],
 ) -> Outcome:
@@ -136,7 +135,7 @@ def train_under(
     encode, generate, both = (
         jax.jit(network(module, shape, name).use) for name in ("encode", "generate", None)
     )
-    wanted = _floats(held.images)
+    wanted = floats(held.images)
 
     def draw(step: int, state: State) -> dict[str, Any]:
         made = np.asarray(both(*_on_host(state), wanted[:SHOWN]))
@@ -165,24 +164,20 @@ def train_under(
             lambda part: generate(state.params, state.running, part), codes, config.batch
         )
 
-    codes = codes_of(_floats(learned.images))
+    codes = codes_of(floats(learned.images))
     made = images_of(held_codes := codes_of(wanted))
     return Outcome(
         made,
         images_of(codes[:SHOWN]),
         images_of(normal_samples(codes, SAMPLES, config.seed)),
         images_of(interpolated(held_codes[0], held_codes[-1])),
-        measured(config.measures, made, wanted, batch=config.batch, seed=config.seed),
+        judge(made, wanted),
         metrics,
     )
 
 
 def _on_host(state: State) -> tuple[Any, Any]:
     return jax.device_get((state.params, state.running))
-
-
-def _floats(images: np.ndarray) -> np.ndarray:
-    return images.astype(np.float32) / 255
 
 
 # --- The run -------------------------------------------------------------------------------
@@ -200,24 +195,9 @@ def run(config: Config) -> dict[str, Outcome]:
     """
     config = resumed("autoencoder", config)
     _check(config)
-    distances = made(config.distances, config.size)
-    judges = made(config.measures, config.size, "--measures")
-    learned, held = learned_and_held_out(
-        config.data,
-        size=config.size,
-        count=config.images,
-        held_out=config.held_out,
-        seed=config.seed,
+    return under_each(
+        "autoencoder", config, partial(train_under, config), partial(_introduced, config)
     )
-    check_batches(len(learned.images), config.batch, config.microbatches)
-    folder = start("autoencoder", config, distances=[*distances, *judges])
-    with interruptible() as asked_to_stop:
-        outcomes = {
-            distance.name: train_under(config, distance, learned, held, folder, asked_to_stop)
-            for distance in distances
-        }
-    _write(config, folder, learned, held, outcomes)
-    return outcomes
 
 
 def _check(config: Config) -> None:
@@ -232,40 +212,14 @@ def _check(config: Config) -> None:
     widths(config.size, config.width)
 
 
-def _write(
-    config: Config,
-    folder: RunFolder,
-    learned: Pictures,
-    held: Pictures,
-    outcomes: dict[str, Outcome],
-) -> None:
-    """Pictures, results.json and the report."""
-    originals, wanted = _floats(learned.images[:SHOWN]), _floats(held.images)
-    write_pictures(folder, wanted, outcomes)
-    results = {name: outcome.measures for name, outcome in outcomes.items()}
-    folder.write_json("results.json", {"held_out": results})
+def _introduced(config: Config, count: int) -> Report:
     module = Autoencoder(config.size, config.code, config.width)
     shape = (2, config.size, config.size, 3)
     params = jax.eval_shape(network(module, shape).init, jax.random.key(0))[0]
-    report = Report(
+    return Report(
         "Autoencoders, each trained under another loss",
         f"Every image of {config.size}x{config.size} pixels goes through a code of {config.code} "
         f"numbers and comes out again. The networks ({parameter_count(params):,} parameters) are "
-        f"alike, begin alike, and see the same {len(learned.images)} images in the same order; "
+        f"alike, begin alike, and see the same {count} images in the same order; "
         "only the loss that they are trained under differs.",
     )
-    add_outcomes(report, originals, wanted, outcomes)
-    report.heading("On the way")
-    report.figure(curves(outcomes), "Loss and sharpness of every distance against epochs")
-    report.heading("How it was made")
-    if config.data == "embedded":
-        report.text(
-            "The images are views of five photographs, moved and bent, and every other one "
-            "mirrored: held-out views are new views of photographs that were learned from."
-        )
-    report.code("\n".join(f"{key} = {value}" for key, value in dataclasses.asdict(config).items()))
-    report.write(folder.path / "report.html")
-    for name, values in results.items():
-        table = ", ".join(f"{measure} {value:.4g}" for measure, value in values.items())
-        console.print(f"{name}: held-out {table}")
-    console.print(f"report: {folder.path / 'report.html'}")

@@ -30,26 +30,25 @@ import optax
 
 import perceptual_jax as pj
 from experiments.common.code_table import CodeTable, code_table, move
-from experiments.common.data import Pictures, learned_and_held_out
+from experiments.common.data import Pictures
 from experiments.common.generators import Generator, Network, network, parameter_count, widths
-from experiments.common.loop import Interrupted, interruptible
-from experiments.common.options import check_bounds, made
-from experiments.common.progress import Advance, console, progress
+from experiments.common.loop import Interrupted
+from experiments.common.options import check_bounds
+from experiments.common.progress import Advance, progress
 from experiments.common.reconstruction import (
     SAMPLES,
     SHOWN,
+    Judge,
     Outcome,
-    add_outcomes,
-    curves,
+    floats,
     in_batches,
     interpolated,
-    measured,
     normal_samples,
-    write_pictures,
+    under_each,
 )
 from experiments.common.report import Report
-from experiments.common.run_folder import RunFolder, file_name, resumed, start
-from experiments.common.training import Codes, Method, Schedule, State, check_batches, train
+from experiments.common.run_folder import RunFolder, file_name, resumed
+from experiments.common.training import Codes, Method, Schedule, State, train
 from perceptual_jax._typing import Array
 from perceptual_jax.statistics import relative_sharpness
 
@@ -191,6 +190,7 @@ def learn_under(
     distance: pj.Distance,
     learned: Pictures,
     held: Pictures,
+    judge: Judge,
     folder: RunFolder,
     asked_to_stop: Callable[[], bool],
 ) -> Outcome:
@@ -212,7 +212,7 @@ def learn_under(
         microbatches=config.microbatches,
     )
     use = jax.jit(generator.use)
-    shown = _floats(learned.images[:SHOWN])
+    shown = floats(learned.images[:SHOWN])
 
     def draw(step: int, state: State) -> dict[str, Any]:
         params, running, codes = jax.device_get(
@@ -245,7 +245,7 @@ def learn_under(
     def images_of(codes: np.ndarray) -> np.ndarray:
         return in_batches(lambda part: use(state.params, state.running, part), codes, config.batch)
 
-    codes, wanted = state.table.codes[:count], _floats(held.images)
+    codes, wanted = state.table.codes[:count], floats(held.images)
     batch = _batch_of(config, wanted)
     total = -(-len(wanted) // batch) * batch * config.held_out_steps
     with progress(f"{distance.name}, held out", total, unit="images") as advance:
@@ -270,13 +270,9 @@ def learn_under(
         images_of(codes[:SHOWN]),
         images_of(samples),
         images_of(interpolated(held_codes[0], held_codes[-1], unit_norm=config.unit_norm)),
-        measured(config.measures, made, wanted, batch=config.batch, seed=config.seed),
+        judge(made, wanted),
         metrics,
     )
-
-
-def _floats(images: np.ndarray) -> np.ndarray:
-    return images.astype(np.float32) / 255
 
 
 # --- The run -------------------------------------------------------------------------------
@@ -294,24 +290,7 @@ def run(config: Config) -> dict[str, Outcome]:
     """
     config = resumed("glo", config)
     _check(config)
-    distances = made(config.distances, config.size)
-    judges = made(config.measures, config.size, "--measures")
-    learned, held = learned_and_held_out(
-        config.data,
-        size=config.size,
-        count=config.images,
-        held_out=config.held_out,
-        seed=config.seed,
-    )
-    check_batches(len(learned.images), config.batch, config.microbatches)
-    folder = start("glo", config, distances=[*distances, *judges])
-    with interruptible() as asked_to_stop:
-        outcomes = {
-            distance.name: learn_under(config, distance, learned, held, folder, asked_to_stop)
-            for distance in distances
-        }
-    _write(config, folder, learned, held, outcomes)
-    return outcomes
+    return under_each("glo", config, partial(learn_under, config), partial(_introduced, config))
 
 
 def _check(config: Config) -> None:
@@ -328,40 +307,14 @@ def _check(config: Config) -> None:
     widths(config.size, config.width)
 
 
-def _write(
-    config: Config,
-    folder: RunFolder,
-    learned: Pictures,
-    held: Pictures,
-    outcomes: dict[str, Outcome],
-) -> None:
-    """Pictures, results.json and the report."""
-    originals, wanted = _floats(learned.images[:SHOWN]), _floats(held.images)
-    write_pictures(folder, wanted, outcomes)
-    results = {name: outcome.measures for name, outcome in outcomes.items()}
-    folder.write_json("results.json", {"held_out": results})
+def _introduced(config: Config, count: int) -> Report:
     generator = network(Generator(config.size, config.width), (2, config.code))
     params = jax.eval_shape(generator.init, jax.random.key(0))[0]
-    report = Report(
+    return Report(
         "Generative latent optimisation under several losses",
         f"A generator ({parameter_count(params):,} parameters) makes images of {config.size}x"
         f"{config.size} pixels from codes of {config.code} numbers. It was learned together with "
-        f"one code for each of the same {len(learned.images)} images, with no encoder and no "
+        f"one code for each of the same {count} images, with no encoder and no "
         "adversary: only the loss differs from row to row. The codes of images held out were "
         "sought afterwards, under the same loss, with the generator as it is.",
     )
-    add_outcomes(report, originals, wanted, outcomes)
-    report.heading("On the way")
-    report.figure(curves(outcomes), "Loss and sharpness of every distance against epochs")
-    report.heading("How it was made")
-    if config.data == "embedded":
-        report.text(
-            "The images are views of five photographs, moved and bent, and every other one "
-            "mirrored: held-out views are new views of photographs that were learned from."
-        )
-    report.code("\n".join(f"{key} = {value}" for key, value in dataclasses.asdict(config).items()))
-    report.write(folder.path / "report.html")
-    for name, values in results.items():
-        table = ", ".join(f"{measure} {value:.4g}" for measure, value in values.items())
-        console.print(f"{name}: held-out {table}")
-    console.print(f"report: {folder.path / 'report.html'}")

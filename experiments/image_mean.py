@@ -291,8 +291,7 @@ def report_on(config: Config, sets: dict[str, np.ndarray], means: dict[str, Mean
     report.figure(
         curves(means), "Loss relative to the first logged value, and sharpness, against steps"
     )
-    report.heading("How it was made")
-    report.code("\n".join(f"{key} = {value}" for key, value in dataclasses.asdict(config).items()))
+    report.how_it_was_made(config)
     return report
 
 

@@ -331,8 +331,7 @@ def _write(
         "it is small and the picture still differs, the layer does not see the difference; where "
         "it is not, more steps would bring more back."
     )
-    report.heading("How it was made")
-    report.code("\n".join(f"{key} = {value}" for key, value in dataclasses.asdict(config).items()))
+    report.how_it_was_made(config)
     folder.write_json(
         "results.json",
         {

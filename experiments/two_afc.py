@@ -335,12 +335,11 @@ def report_on(config: Config, data: Judgements, found: np.ndarray, scores: Score
         )
     if config.test == "2afc":
         _add_galleries(report, config, data, found, scores)
-    report.heading("How it was made")
-    report.text(
+    report.how_it_was_made(
+        config,
         f"{len(data.judge)} judgements of {len(data.names)} images, every image resized to "
-        f"{config.size}x{config.size} pixels with Pillow's bicubic filter."
+        f"{config.size}x{config.size} pixels with Pillow's bicubic filter.",
     )
-    report.code("\n".join(f"{key} = {value}" for key, value in dataclasses.asdict(config).items()))
     return report
 
 

@@ -16,7 +16,6 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -159,6 +158,5 @@ def _write(
             for layer, field in fields.items()
         ],
     )
-    report.heading("How it was made")
-    report.code("\n".join(f"{key} = {value}" for key, value in dataclasses.asdict(config).items()))
+    report.how_it_was_made(config)
     report.write(folder.path / "report.html")

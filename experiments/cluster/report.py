@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 from typing import Any
 
@@ -137,8 +136,7 @@ def report_on(
         report.text(f"{ways[name]}.")
         for method, made in by.items():
             report.pictures(_rows(config, data, method, made))
-    report.heading("How it was made")
-    report.code("\n".join(f"{key} = {value}" for key, value in dataclasses.asdict(config).items()))
+    report.how_it_was_made(config)
     return report
 
 

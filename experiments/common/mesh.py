@@ -42,9 +42,8 @@ def shard_leading(tree: T, count: int) -> T:
 
 def replicate(tree: T, count: int | None = None) -> T:
     """Copies arrays to every device of this process, or to those that share `count` problems."""
-    if count is None:
-        devices = jax.local_devices()[: jax.local_device_count()]
-    else:
-        devices = jax.devices()[: math.gcd(count, jax.device_count())]
+    if count is not None:
+        return jax.device_put(tree, spread_and_copied(data_mesh(count))[1])
+    devices = jax.local_devices()[: jax.local_device_count()]
     mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))

@@ -37,5 +37,7 @@ def made(specs: Sequence[str], size: int, flag: str = "--distances") -> list[pj.
     image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
     for distance in distances:
         params = jax.eval_shape(distance.init, jax.random.key(0))
-        jax.eval_shape(distance.__call__, params, image, image)
+        # A network is traced once for both images: tracing is what a command begins with.
+        embedded = jax.eval_shape(distance.embed, params, image)
+        jax.eval_shape(distance.compare, params, embedded, embedded)
     return distances

@@ -1,4 +1,4 @@
-"""What generators are judged by: reconstructions of held-out images, samples, interpolations."""
+"""What commands that train generators share: how a run goes, what it is judged by, and its page."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import perceptual_jax as pj
+from experiments.common import options
+from experiments.common.data import Pictures, learned_and_held_out
+from experiments.common.loop import interruptible
+from experiments.common.progress import console
 from experiments.common.report import Report
-from experiments.common.run_folder import RunFolder, file_name
+from experiments.common.run_folder import RunFolder, file_name, start
+from experiments.common.training import check_batches
 from experiments.compare import scorer
 from perceptual_jax.statistics import gradient_energy
 
 __all__ = [
+    "Judge",
     "Outcome",
-    "add_outcomes",
-    "curves",
+    "floats",
     "in_batches",
     "interpolated",
-    "measured",
     "normal_samples",
-    "write_pictures",
+    "under_each",
 ]
 
 SHOWN, SAMPLES, INTERPOLATED = 6, 8, 8
@@ -105,34 +109,117 @@ def interpolated(first: np.ndarray, last: np.ndarray, *, unit_norm: bool = False
 # --- Judging -------------------------------------------------------------------------------
 
 
-def measured(
-    measures: Sequence[str], made: np.ndarray, wanted: np.ndarray, *, batch: int, seed: int
-) -> dict[str, float]:
+Judge = Callable[[np.ndarray, np.ndarray], dict[str, float]]
+"""`(made, wanted) -> {measure: mean, ..., "sharpness": gradient energy over that of what was
+wanted}`, of images [n, h, w, 3] in [0, 1]."""
+
+
+def judge_by(measures: Sequence[pj.Distance], *, batch: int, seed: int) -> Judge:
     """Means over images of distances, and the sharpness relative to what was wanted.
 
     Args:
-      measures: distances of the catalogue.
-      made: [n, h, w, 3] in [0, 1].
-      wanted: likewise.
-      batch: how many to compare at a time.
+      measures: the distances.
+      batch: how many images to compare at a time.
       seed: of the distances' random draws.
+    """
+    _, score = scorer(measures, seed)
+
+    def judge(made: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
+        values = in_batches(
+            lambda pairs: score(pairs[:, 0], pairs[:, 1]), np.stack([made, wanted], axis=1), batch
+        )
+        energy, wanted_energy = (float(gradient_energy(x).mean()) for x in (made, wanted))
+        means = {name: float(numbers.mean(dtype=np.float64)) for name, numbers in values.items()}
+        return {**means, "sharpness": energy / max(wanted_energy, 1e-30)}
+
+    return judge
+
+
+# --- A command's run -----------------------------------------------------------------------
+
+
+def floats(images: np.ndarray) -> np.ndarray:
+    """uint8 images as float32 in [0, 1]."""
+    return images.astype(np.float32) / 255
+
+
+def under_each(
+    command: str,
+    config: Any,
+    learn: Callable[[pj.Distance, Pictures, Pictures, Judge, RunFolder, Callable], Outcome],
+    introduced: Callable[[int], Report],
+) -> dict[str, Outcome]:
+    """Learns under every distance, and writes the run's folder.
+
+    Args:
+      command: its name.
+      config: its options, resumed and checked.
+      learn: `(distance, pictures to learn from, pictures held out, judge, folder, asked_to_stop)
+        -> Outcome`.
+      introduced: `how many pictures were learned from -> ` a report's first lines.
 
     Returns:
-      `{measure: mean, ..., "sharpness": gradient energy over that of what was wanted}`.
+      `{distance: Outcome}`.
+
+    Raises:
+      InputError: for data and distances that cannot be used.
+      Interrupted: after Ctrl-C or SIGTERM; the run can be resumed.
     """
-    _, score = scorer([pj.make(spec) for spec in measures], seed)
-    values = in_batches(
-        lambda pairs: score(pairs[:, 0], pairs[:, 1]), np.stack([made, wanted], axis=1), batch
+    distances = options.made(config.distances, config.size)
+    measures = options.made(config.measures, config.size, "--measures")
+    learned, held = learned_and_held_out(
+        config.data,
+        size=config.size,
+        count=config.images,
+        held_out=config.held_out,
+        seed=config.seed,
     )
-    energy, wanted_energy = (float(gradient_energy(x).mean()) for x in (made, wanted))
-    means = {name: float(numbers.mean(dtype=np.float64)) for name, numbers in values.items()}
-    return {**means, "sharpness": energy / max(wanted_energy, 1e-30)}
+    check_batches(len(learned.images), config.batch, config.microbatches)
+    folder = start(command, config, distances=[*distances, *measures])
+    judge = judge_by(measures, batch=config.batch, seed=config.seed)
+    with interruptible() as asked_to_stop:
+        outcomes = {
+            distance.name: learn(distance, learned, held, judge, folder, asked_to_stop)
+            for distance in distances
+        }
+    _write(config, folder, introduced(len(learned.images)), learned, held, outcomes)
+    return outcomes
+
+
+def _write(
+    config: Any,
+    folder: RunFolder,
+    report: Report,
+    learned: Pictures,
+    held: Pictures,
+    outcomes: Mapping[str, Outcome],
+) -> None:
+    """Pictures, results.json and the report."""
+    originals, wanted = floats(learned.images[:SHOWN]), floats(held.images)
+    _write_pictures(folder, wanted, outcomes)
+    results = {name: outcome.measures for name, outcome in outcomes.items()}
+    folder.write_json("results.json", {"held_out": results})
+    _add_outcomes(report, originals, wanted, outcomes)
+    report.heading("On the way")
+    report.figure(_curves(outcomes), "Loss and sharpness of every distance against epochs")
+    report.how_it_was_made(
+        config,
+        "The images are views of five photographs, moved and bent, and every other one "
+        "mirrored: held-out views are new views of photographs that were learned from."
+        if config.data == "embedded"
+        else "",
+    )
+    report.write(folder.path / "report.html")
+    for name, values in results.items():
+        table = ", ".join(f"{measure} {value:.4g}" for measure, value in values.items())
+        console.print(f"{name}: held-out {table}")
+    console.print(f"report: {folder.path / 'report.html'}")
 
 
 # --- Showing -------------------------------------------------------------------------------
 
 
-def write_pictures(folder: RunFolder, wanted: np.ndarray, outcomes: Mapping[str, Outcome]) -> None:
+def _write_pictures(folder: RunFolder, wanted: np.ndarray, outcomes: Mapping[str, Outcome]) -> None:
     """The grids of the report as files: reconstructions, samples and interpolations."""
     rows = [wanted[:SHOWN], *(outcome.reconstructions[:SHOWN] for outcome in outcomes.values())]
     folder.write_image("reconstructions.png", pj.images.grid([[*row] for row in rows]))
@@ -144,7 +231,7 @@ def write_pictures(folder: RunFolder, wanted: np.ndarray, outcomes: Mapping[str,
             folder.write_image(f"{file_name(name)}-{i + 1}.png", image)
 
 
-def add_outcomes(
+def _add_outcomes(
     report: Report,
     learned: np.ndarray,
     wanted: np.ndarray,
@@ -197,7 +284,7 @@ def add_outcomes(
     report.pictures(rows(learned, "learned"))
 
 
-def curves(outcomes: Mapping[str, Outcome]) -> Figure:
+def _curves(outcomes: Mapping[str, Outcome]) -> Figure:
     """The loss of every distance, relative to its first, and the sharpness, against epochs."""
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)

@@ -6,8 +6,9 @@ import base64
 import html
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -97,6 +98,13 @@ class Report:
     def code(self, text: str) -> None:
         """Adds preformatted text."""
         self._parts.append(f"<pre>{_text(text)}</pre>")
+
+    def how_it_was_made(self, config: Any, text: str = "") -> None:
+        """Adds the last section: a paragraph, and a run's options, the fields of a dataclass."""
+        self.heading("How it was made")
+        if text:
+            self.text(text)
+        self.code("\n".join(f"{key} = {value}" for key, value in asdict(config).items()))
 
     def link(self, target: str, text: str) -> None:
         """Adds a link to a file beside the page."""

@@ -22,7 +22,7 @@ from experiments.common import checkpoint
 from experiments.common.code_table import CodeTable, move
 from experiments.common.generators import Network
 from experiments.common.loop import Interrupted, chunk_length
-from experiments.common.mesh import data_mesh, spread_and_copied
+from experiments.common.mesh import data_mesh, replicate, spread_and_copied
 from experiments.common.progress import progress
 from experiments.common.run_folder import RunFolder, file_name
 from perceptual_jax._typing import Array, Key, Params
@@ -274,8 +274,7 @@ def train(
     title, count = " ".join(label.values()), len(images)
     steps, every = schedule.steps(count), schedule.snapshot_every
     place, deliver, advance = _steps(method, schedule.batch)
-    params = method.distance.init(jax.random.fold_in(key, 0))
-    params = jax.device_put(params, spread_and_copied(data_mesh(schedule.batch))[1])
+    params = replicate(method.distance.init(jax.random.fold_in(key, 0)), schedule.batch)
     state = place(_first_state(method, jax.random.fold_in(key, 1), table))
     saved = folder.path / "checkpoints" / file_name(title)
     step = checkpoint.latest_step(saved) or 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -128,8 +127,7 @@ def _report(config: Config, contents: Pictures, styles: Pictures, drawn: Drawn) 
             for (distance, content, style), transfer in drawn.items()
         ],
     )
-    report.heading("How it was made")
-    report.code("\n".join(f"{key} = {value}" for key, value in dataclasses.asdict(config).items()))
+    report.how_it_was_made(config)
     return report
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -178,8 +177,7 @@ def page(
     report.figure(weights_drawn(heads), "The learned weights of each layer, sorted")
     report.heading("How to use it")
     report.code(f'distance = pj.make("{file}")')
-    report.heading("How it was made")
-    report.code("\n".join(f"{key} = {value}" for key, value in dataclasses.asdict(config).items()))
+    report.how_it_was_made(config)
     return report
 
 
