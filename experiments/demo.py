@@ -81,7 +81,7 @@ def run(config: Config) -> dict[str, dict[str, float]]:
         means = image_mean.run(mean_config)
     except Interrupted:
         raise Interrupted(f"stopped; go on with: {folder.resume_command}") from None
-    sets = image_mean.targets_of(mean_config)
+    sets = image_mean.sets_of(mean_config)
     report = Report(
         "Which loss sees like a person?",
         "A loss for images stands in for a pair of eyes. Three experiments show what each of these "
