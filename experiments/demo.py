@@ -147,10 +147,10 @@ def _add_choices(report: Report, agreed: dict[str, dict[str, float]], pictures: 
     report.text(
         f"The same for {pictures} photographs, as people are asked it: here are the original and "
         "two damaged versions, which is nearer? One version is damaged in a way that people barely "
-        f"mind ({', '.join(MILD)}), one in a way that they dislike ({', '.join(DISLIKED)}), and both "
-        "are equally far in l2. A score is how often the loss takes the first for the nearer, one "
-        "half where it cannot choose: .5 is chance, 1 is as people are known to choose. Nobody was "
-        "asked here; perceptual-jax two-afc scores losses against what people said."
+        f"mind ({', '.join(MILD)}), one in a way that they dislike ({', '.join(DISLIKED)}), and "
+        "both are equally far in l2. A score is how often the loss takes the first for the nearer, "
+        "one half where it cannot choose: .5 is chance, 1 is as people are known to choose. Nobody "
+        "was asked here; perceptual-jax two-afc scores losses against what people said."
     )
     report.table(
         ["loss", *(next(iter(agreed.values())))],

@@ -11,8 +11,8 @@ import matplotlib
 import numpy as np
 
 from docs.tables import available
-from experiments.compare import scorer
 from experiments.common.choices import compare_distortions, distorted_picture
+from experiments.compare import scorer
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -19,13 +19,16 @@ from __future__ import annotations
 
 import numpy as np
 
+import perceptual_jax as pj
 from experiments.common.loop import interruptible
 from experiments.common.options import made
 from experiments.common.run_folder import resumed, start
 from experiments.image_mean.config import PRESETS, Config, check
+from experiments.image_mean.endurance import JUDGE
 from experiments.image_mean.method import Mean, embed_targets, mean_loss, optimise, sizes_of
 from experiments.image_mean.report import add_means, write
 from experiments.image_mean.sets import sets_of
+from perceptual_jax.errors import InputError
 
 __all__ = [
     "PRESETS",
@@ -52,9 +55,10 @@ def run(config: Config) -> dict[str, Mean]:
     """
     config = resumed("image-mean", config)
     check(config)
-    distances = made(config.distances, sizes_of(config)[0][0])
+    distances = _made(config)
     sets = sets_of(config)
-    folder = start("image-mean", config, distances=distances)
+    judges = [pj.make(JUDGE)] if config.kind == "shifts" else []
+    folder = start("image-mean", config, distances=[*distances, *judges])
     targets = np.stack(list(sets.values()))
     means = {}
     with interruptible() as asked_to_stop:
@@ -62,3 +66,16 @@ def run(config: Config) -> dict[str, Mean]:
             means[distance.name] = optimise(config, distance, targets, folder, asked_to_stop)
     write(config, folder, sets, means)
     return means
+
+
+def _made(config: Config) -> list[pj.Distance]:
+    """The distances, which must take the images of the coarsest scale."""
+    coarsest = sizes_of(config)[0][0]
+    try:
+        return made(config.distances, coarsest)
+    except InputError as error:
+        if config.scales == 1:
+            raise
+        raise InputError(
+            f"{error} (the coarsest of --scales {config.scales}, of --size {config.size})"
+        ) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,10 @@ from experiments.common.progress import console
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, file_name
 from experiments.image_mean.config import Config
+from experiments.image_mean.endurance import Endurance, add_endurance, endurance_of
 from experiments.image_mean.method import Mean
 
-__all__ = ["add_means", "gives_up_at", "write"]
+__all__ = ["add_means", "write"]
 
 
 def write(
@@ -35,18 +35,22 @@ def write(
             for distance, mean in means.items()
         }
     }
-    if config.kind == "shifts":
-        results["gives_up_at"] = {
-            distance: gives_up_at(config.shifts, mean.sharpness) for distance, mean in means.items()
-        }
+    endurance = endurance_of(config, sets, means) if config.kind == "shifts" else None
+    if endurance is not None:
+        results |= endurance._asdict()
     folder.write_json("results.json", results)
-    report_on(config, sets, means).write(folder.path / "report.html")
+    report_on(config, sets, means, endurance).write(folder.path / "report.html")
     table = ", ".join(f"{d} {mean.sharpness.mean():.2f}" for d, mean in means.items())
     console.print(f"sharpness relative to the inputs: {table}")
     console.print(f"report: {folder.path / 'report.html'}")
 
 
-def report_on(config: Config, sets: dict[str, np.ndarray], means: dict[str, Mean]) -> Report:
+def report_on(
+    config: Config,
+    sets: dict[str, np.ndarray],
+    means: dict[str, Mean],
+    endurance: Endurance | None,
+) -> Report:
     """The report's page."""
     report = Report(
         "Generalised image mean",
@@ -54,8 +58,8 @@ def report_on(config: Config, sets: dict[str, np.ndarray], means: dict[str, Mean
         "inputs, 1 is as sharp as they are.",
     )
     add_means(report, sets, means)
-    if config.kind == "shifts":
-        _add_shifts(report, config.shifts, means)
+    if endurance is not None:
+        add_endurance(report, config.shifts, means, endurance)
     report.heading("On the way")
     report.figure(
         curves(means),
@@ -101,37 +105,6 @@ def add_means(report: Report, sets: dict[str, np.ndarray], means: dict[str, Mean
             for distance, mean in means.items()
         ],
     )
-
-
-def gives_up_at(shifts: Sequence[float], sharpness: np.ndarray) -> float | None:
-    """The shift at which the mean keeps half of the sharpness it has at the least; in pixels.
-
-    Between two shifts the sharpness is taken for a straight line; None if it keeps half to the end.
-    """
-    order = np.argsort(shifts)
-    x, y = np.asarray(shifts, float)[order], np.asarray(sharpness, float)[order]
-    below = np.flatnonzero(y < y[0] / 2)
-    if len(below) == 0:
-        return None
-    i = below[0]
-    return float(np.interp(-y[0] / 2, [-y[i - 1], -y[i]], [x[i - 1], x[i]]))
-
-
-def _add_shifts(report: Report, shifts: Sequence[float], means: dict[str, Mean]) -> None:
-    report.heading("At what shift does each give up?")
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
-    axes = figure.subplots()
-    order = np.argsort(shifts)
-    rows = []
-    for distance, mean in means.items():
-        axes.plot(np.asarray(shifts)[order], mean.sharpness[order], marker="o", label=distance)
-        shift = gives_up_at(shifts, mean.sharpness)
-        rows.append([distance, "not here" if shift is None else f"{shift:.1f} px"])
-    axes.set(xlabel="the views are moved by up to, px", ylabel="sharpness relative to inputs")
-    axes.legend(fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    report.figure(figure, "Sharpness of every distance's mean against how far the views are moved")
-    report.table(["distance", "its mean is half as sharp from"], rows)
 
 
 def curves(means: dict[str, Mean]) -> Figure:

@@ -15,8 +15,8 @@ from experiments.common import loop, optimise
 from experiments.common.data import EMBEDDED, TEXTURES, embedded_picture, variations
 from experiments.common.run_folder import file_name
 from experiments.image_mean import Config, embed_targets, mean_loss, method, run, sets_of
+from experiments.image_mean.endurance import gives_up_at
 from experiments.image_mean.method import starting_images
-from experiments.image_mean.report import gives_up_at
 
 TINY = Config(
     distances=("l2", "alexnet-random(layers=('conv1',))"),
@@ -225,26 +225,29 @@ def test_shifts_move_one_picture_further_and_further():
 
 
 @pytest.mark.parametrize(
-    ("sharpness", "wanted"),
-    [([1.0, 0.8, 0.2], 3.0), ([1.0, 0.9, 0.6], None), ([1.0, 0.4, 0.45], 2 * 0.5 / 0.6)],
+    ("values", "wanted"),
+    [([0.0, 0.2, 0.6], 3.0), ([0.0, 0.1, 0.3], None), ([0.0, 0.5, 0.3], 1.6), ([0.5, 0, 0], 0.0)],
 )
-def test_the_shift_at_which_a_distance_gives_up(sharpness, wanted):
-    found = gives_up_at((0.0, 2.0, 4.0), np.array(sharpness))
+def test_the_shift_at_which_a_distance_gives_up(values, wanted):
+    found = gives_up_at((0.0, 2.0, 4.0), values, 0.4)
     assert found == (None if wanted is None else pytest.approx(wanted))
     # In whatever order the shifts were given.
-    assert gives_up_at((4.0, 0.0, 2.0), np.array(sharpness)[[2, 0, 1]]) == found
+    assert gives_up_at((4.0, 0.0, 2.0), [values[i] for i in (2, 0, 1)], 0.4) == found
 
 
-def test_shifts_are_plotted_and_kept(tmp_path):
+def test_shifts_are_judged_and_kept(weights_store, tmp_path):
+    """The l2 mean of views that are moved further is further from all of them."""
     config = dataclasses.replace(
-        TINY, kind="shifts", shifts=(0, 4), distances=("l2",), out=str(tmp_path), name="a"
+        TINY, kind="shifts", shifts=(0, 4), distances=("l2",), size=64, out=str(tmp_path), name="a"
     )
     run(config)
     folder = tmp_path / "image-mean" / "a"
     results = json.loads((folder / "results.json").read_text())
     assert list(results["sharpness"]["l2"]) == ["moved by up to 0 px", "moved by up to 4 px"]
-    sharp = list(results["sharpness"]["l2"].values())
-    assert results["gives_up_at"]["l2"] == gives_up_at((0, 4), np.array(sharp))
+    still, moved = results["to_nearest_view"]["l2"]
+    assert still < 1e-3 < 0.03 < moved < results["to_another_picture"]
+    wanted = gives_up_at((0, 4), [still, moved], results["to_another_picture"] / 2)
+    assert results["gives_up_at"]["l2"] == wanted
     assert "At what shift does each give up?" in (folder / "report.html").read_text()
 
 
