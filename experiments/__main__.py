@@ -26,6 +26,7 @@ COMMANDS = {
     "invert": ("experiments.invert", "what of an image each layer of a network still knows"),
     "autoencoder": ("experiments.autoencoder", "images through codes, trained under each distance"),
     "glo": ("experiments.glo", "a generator and a code an image, learned under each distance"),
+    "claims": ("experiments.claims", "what is claimed for perceptual losses, measured"),
     "list": ("experiments.catalogue", "the distances there are"),
     "weights": ("experiments.weights", "list, get and verify pretrained weights"),
 }
