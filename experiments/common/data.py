@@ -21,6 +21,7 @@ __all__ = [
     "Pictures",
     "bent",
     "centre_square",
+    "embedded_files",
     "embedded_photographs",
     "embedded_picture",
     "embedded_texture",
@@ -82,6 +83,17 @@ def embedded_photographs(size: int) -> dict[str, np.ndarray]:
         for file in _OTHER_FILES
     }
     return objects | others
+
+
+def embedded_files() -> dict[str, Path]:
+    """The files of all embedded pictures, as large as they are: `{name: file}`.
+
+    Raises:
+      InputError: if scikit-image is not installed.
+    """
+    objects = {name: file for name, (file, _) in _FILES.items()}
+    others = {Path(file).stem: file for file in _OTHER_FILES}
+    return {name: _inside_scikit_image(file) for name, file in (objects | others).items()}
 
 
 def _inside_scikit_image(file: str) -> Path:
