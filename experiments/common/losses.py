@@ -109,7 +109,7 @@ def weighed(total: Sum, made: np.ndarray, wanted: np.ndarray, *, seed: int) -> p
             own = value(distance)
             if not (np.isfinite(own) and own > 0 and first > 0):
                 raise InputError(
-                    f"--losses: {distance.name} is {own:g} on bicubic enlargements, "
+                    f"--losses: {distance.name} is {own:g} before training, "
                     f"and {total.distances[0].name} {first:g}: give the weights of {total.name!r}"
                 )
             # Two digits: no rounding of another machine changes it, and people can repeat it.
