@@ -129,7 +129,7 @@ class Training:
     def _further(self, total: Sum, params: Any) -> tuple[str, Any, list[dict[str, Any]]]:
         """Its loss with weights, what it trained, and what it logged."""
         config = self._config
-        example = self._crops.batch(0, config.batch)
+        example = self._crops.batch(0, config.further_batch)
         given, wanted = (np.float32(1 / 255) * images for images in example)
         distance = weighed(
             total, np.asarray(enlarged(given, config.scale)), wanted, seed=config.seed
@@ -158,6 +158,7 @@ class Training:
     ) -> tuple[Any, list[dict[str, Any]]]:
         """What was trained, and what was logged, with steps counted from the first one of all."""
         config = self._config
+        batch = config.further_batch if after else config.batch
 
         def watch(step: int, state: State) -> dict[str, Any]:
             params = jax.device_get(state.params)
@@ -171,8 +172,8 @@ class Training:
 
         state, metrics = train(
             method,
-            Source(lambda step: self._crops.batch(after + step, config.batch)),
-            Schedule(steps, config.batch, config.snapshot_every, config.seed),
+            Source(lambda step: self._crops.batch(after + step, batch)),
+            Schedule(steps, batch, config.snapshot_every, config.seed),
             key=jax.random.fold_in(jax.random.key(config.seed), 7),
             label={"under": name},
             folder=self._folder,
