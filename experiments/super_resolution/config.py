@@ -24,7 +24,7 @@ class Config:
     """What to judge by: folders of pictures, each a set; or "embedded", two other photographs."""
     losses: tuple[str, ...] = ("l1", "l1 + lpips-vgg")
     """What to train under: distances of the catalogue, or sums of them, with or without weights:
-    "l1 + 0.1 * vgg16". A part without a weight gets that which makes it as large as the first on
+    "l1 + 0.1 * vgg16". A part without a weight gets that which makes it three times the first on
     bicubic enlargements. "adversary" as a part adds a network that tells made from real. AlexNet's
     strides let a hatching through: lpips-alex falls by a third, and the pictures show it."""
     measures: tuple[str, ...] = ("lpips-alex", "dists")
@@ -41,7 +41,7 @@ class Config:
     """Side of the small crops that are learned from, in pixels."""
     batch: int = 16
     """How many crops a step takes under l1."""
-    further_batch: int = 8
+    further_batch: int = 4
     """And under each other loss, whose networks cost more than the one that learns."""
     steps: int = 4000
     """How many steps the network takes under l1, with which all other losses begin."""
