@@ -33,7 +33,8 @@ class Plan(NamedTuple):
       further_steps: under each other loss, from there.
       learning_rate: of Adam, under l1; it falls to 0 along half a cosine.
       further_learning_rate: and under each other loss.
-      batch: how many images a step takes.
+      batch: how many images a step under l1 takes.
+      further_batch: and under each other loss, whose networks cost more than the one that learns.
       clip: the greatest norm of a gradient, which is scaled down to it; 0 for any.
       snapshot_every: in steps: a checkpoint is saved and a line logged.
       seed: of all random draws.
@@ -44,6 +45,7 @@ class Plan(NamedTuple):
     learning_rate: float
     further_learning_rate: float
     batch: int
+    further_batch: int
     clip: float
     snapshot_every: int
     seed: int
@@ -74,7 +76,7 @@ class Staged:
     def __init__(
         self,
         network: Network,
-        take: Callable[[int], Batch],
+        take: Callable[[int, int], Batch],
         plan: Plan,
         *,
         untrained: Callable[[Any], Any],
@@ -87,7 +89,7 @@ class Staged:
 
         Args:
           network: without running averages.
-          take: `step -> Batch`, by the step alone; steps under other losses go on counting.
+          take: `(step, how many) -> Batch`, by these alone; other losses' steps go on counting.
           plan: how long, and how fast.
           untrained: what is made of a batch's inputs before training; weights are measured on it.
           critic: the adversary's network, where a loss has one.
@@ -123,7 +125,9 @@ class Staged:
     def _further(self, total: Sum) -> tuple[Method, str]:
         """How it is trained from there; and its name, with its weights."""
         plan = self._plan
-        inputs, wanted = (np.float32(1 / 255) * images for images in self._take(0))
+        inputs, wanted = (
+            np.float32(1 / 255) * images for images in self._take(0, plan.further_batch)
+        )
         distance = weighed(total, np.asarray(self._untrained(inputs)), wanted, seed=plan.seed)
         rate = optax.cosine_decay_schedule(plan.further_learning_rate, plan.further_steps)
         method = Method(
@@ -152,10 +156,11 @@ class Staged:
         first: Any = None,
     ) -> Outcome:
         plan = self._plan
+        batch = plan.further_batch if after else plan.batch
         state, metrics = train(
             method,
-            Source(lambda step: self._take(after + step)),
-            Schedule(steps, plan.batch, plan.snapshot_every, plan.seed),
+            Source(lambda step: self._take(after + step, batch)),
+            Schedule(steps, batch, plan.snapshot_every, plan.seed),
             key=jax.random.fold_in(jax.random.key(plan.seed), 7),
             label={"under": name},
             folder=self._folder,

@@ -107,7 +107,7 @@ def _staged(
 
     return Staged(
         made_by,
-        lambda step: pairs.batch(step, config.batch),
+        pairs.batch,
         plan_of(config),
         untrained=lambda given: enlarged(given, config.scale),
         critic=network(Critic(), (1, side, side, 3)),
