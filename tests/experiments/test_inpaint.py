@@ -229,8 +229,8 @@ def test_pictures_are_filled(whole, tmp_path):
     np.testing.assert_array_equal(written, made)
     saved = read(whole[0] / "network-l1.safetensors", KIND)
     # The same by hand: a hole of 9 x 15, and four blocks of four pixels on each side of it.
-    padded = np.pad(picture, ((16, 0), (0, 1), (0, 0)), mode="symmetric")
-    holes = np.pad(mask, ((16, 0), (0, 1)), mode="symmetric")
+    padded = np.pad(picture, ((16, 0), (0, 2), (0, 0)), mode="symmetric")
+    holes = np.pad(mask, ((16, 0), (0, 2)), mode="symmetric")
     window = np.s_[0 : 9 + 32 + 3, 44 : 44 + 15 + 32 + 1]
     given = with_hole(padded[window], holes[window])
     use = jax.jit(KIND.build(*saved.shape.values()).use)
