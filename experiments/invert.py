@@ -294,8 +294,8 @@ def _write(
     report = Report(
         f"What of an image the layers of {config.network} know",
         "Each picture began as noise and was changed until one layer answered to it as to the "
-        "original. Early layers keep everything; deep layers keep what is where, and no longer "
-        "exactly. PSNR counts pixels (more is nearer), LPIPS sees as people do (less is nearer).",
+        "original. Early layers keep everything; deep layers keep what there is, and about where. "
+        "PSNR counts pixels (more is nearer), LPIPS sees as people do (less is nearer).",
     )
     for side, names in sides.items():
         if not names:
