@@ -52,7 +52,7 @@ def _shorter_side(path: Path) -> int:
     try:
         with Image.open(path) as picture:
             return min(picture.size)
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} cannot be read as an image: replace or remove it") from error
 
 

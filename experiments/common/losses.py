@@ -17,8 +17,6 @@ __all__ = ["ADVERSARY", "Sum", "parsed", "weighed"]
 
 ADVERSARY = "adversary"
 _ADVERSARY_WEIGHT = 0.005
-# What a part that gets its weight by itself is of the first: at 1, l1 has its way.
-_LEAD = 3.0
 _WEIGHTED = re.compile(r"([0-9][0-9.eE-]*)\s*\*\s*(.+)")
 
 
@@ -83,7 +81,7 @@ def _number(text: str, name: str) -> float:
 
 
 def weighed(total: Sum, made: np.ndarray, wanted: np.ndarray, *, seed: int) -> pj.Distance:
-    """The sum as a distance; a part whose weight was not given is three times the first.
+    """The sum as a distance; a part whose weight was not given is as large as the first.
 
     Args:
       total: the sum.
@@ -115,7 +113,7 @@ def weighed(total: Sum, made: np.ndarray, wanted: np.ndarray, *, seed: int) -> p
                     f"and {total.distances[0].name} {first:g}: give the weights of {total.name!r}"
                 )
             # Two digits: no rounding of another machine changes it, and people can repeat it.
-            weight = float(f"{_LEAD * first / own:.2g}")
+            weight = float(f"{first / own:.2g}")
         parts[distance.name] = (weight, distance)
     return pj.weighted_sum(
         parts, name=" + ".join(f"{w:g} * {name}" for name, (w, _) in parts.items())

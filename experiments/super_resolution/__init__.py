@@ -10,6 +10,17 @@ the fly; test pictures are judged by PSNR and SSIM as the field does, and by dis
     perceptual-jax super-resolution --data photos/ --losses l1 "l1 + 0.05 * lpips-vgg + adversary"
     perceptual-jax upscale my-photo.jpg --network runs/super-resolution/NAME
 
+By default, of 1000 photographs of 224 pixels, 4 times larger; PSNR (dB) and LPIPS (AlexNet):
+
+    |                | Set5  |       | Set14 |       |
+    |----------------|------:|------:|------:|------:|
+    | bicubic        | 28.43 | .3433 | 26.09 | .4398 |
+    | l1             | 30.96 | .1943 | 27.88 | .3070 |
+    | l1 + lpips-vgg | 30.54 | .1388 | 27.64 | .2415 |
+
+A part three times as large goes on to .1223 and 30.21 dB on Set5, and draws a grid that one sees;
+as it is, the grid is faint.
+
 References:
   C. Ledig et al., "Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial
   Network", CVPR 2017, https://arxiv.org/abs/1609.04802

@@ -24,7 +24,7 @@ class Config:
     """What to judge by: folders of pictures, each a set; or "embedded", two other photographs."""
     losses: tuple[str, ...] = ("l1", "l1 + lpips-vgg")
     """What to train under: distances of the catalogue, or sums of them, with or without weights:
-    "l1 + 0.1 * vgg16". A part without a weight gets that which makes it three times the first on
+    "l1 + 0.1 * vgg16". A part without a weight gets that which makes it as large as the first on
     bicubic enlargements. "adversary" as a part adds a network that tells made from real. AlexNet's
     strides let a hatching through: lpips-alex falls by a third, and the pictures show it."""
     measures: tuple[str, ...] = ("lpips-alex", "dists")
@@ -49,7 +49,7 @@ class Config:
     """How many steps each other loss takes from there."""
     learning_rate: float = 1e-3
     """Of Adam, under l1; it falls to 0 along half a cosine."""
-    further_learning_rate: float = 5e-4
+    further_learning_rate: float = 3e-4
     """And under each other loss."""
     clip: float = 0.0
     """The greatest norm of a gradient, which is scaled down to it; 0 for any."""

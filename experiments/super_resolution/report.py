@@ -171,9 +171,12 @@ def _curves(outcomes: Mapping[str, Outcome]) -> Figure:
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, outcome in outcomes.items():
-        steps = [line["step"] for line in outcome.metrics]
-        losses = np.array([line["loss"] for line in outcome.metrics])
-        left.plot(steps, [line["psnr"] for line in outcome.metrics], label=name)
+        own = [line for line in outcome.metrics if line["under"] == name]
+        steps, losses = [line["step"] for line in own], np.array([line["loss"] for line in own])
+        # From where the training under l1 ended; its loss is another.
+        begun = outcome.metrics[-len(own) - 1 : -len(own)]
+        values = [(line["step"], line["psnr"]) for line in [*begun, *own]]
+        left.plot(*zip(*values, strict=True), label=name)
         right.plot(steps, losses / max(losses[0], 1e-30), label=name)
     left.set(xlabel="step", ylabel="PSNR of crops (dB)")
     right.set(xlabel="step", ylabel="loss / first logged loss")
