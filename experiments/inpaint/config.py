@@ -23,7 +23,7 @@ class Config:
     """What to judge by: folders of pictures, each a set; or "embedded", two other photographs."""
     losses: tuple[str, ...] = ("l1", "l1 + lpips-vgg")
     """What to train under: distances of the catalogue, or sums of them, with or without weights:
-    "l1 + 0.1 * vgg16". A part without a weight gets that which makes it three times the first on
+    "l1 + 0.1 * vgg16". A part without a weight gets that which makes it as large as the first on
     grey holes. "adversary" as a part adds a network that tells made from real."""
     measures: tuple[str, ...] = ("lpips-alex", "lpips-vgg")
     """What to judge the holes by, beside PSNR: distances with maps."""
