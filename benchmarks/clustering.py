@@ -2,7 +2,8 @@
 
 Ours embeds every image once and compares it with the centroids, embeddings too, by products of
 matrices, as `perceptual-jax cluster` does; the plain double loop calls the distance on every pair
-of an image and a centroid.
+of an image and a centroid. The first round embeds; later ones, with the centroids moved, compare
+what was embedded, where the loop does all of it again.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def _images(count: int) -> tuple[np.ndarray, np.ndarray]:
     return rng.random((count, _SIDE, _SIDE, 3), dtype=np.float32), centroids
 
 
-def assign(count: int) -> Work:
-    """Ours; the call returns the nearest centroid's index, [count]."""
+def assign(count: int, *, again: bool = False) -> Work:
+    """Ours, the first round or one of those after it; the call returns the nearest, [count]."""
     distance = pj.make(_SPEC)
     params = distance.init(jax.random.key(0))
     images, centroids = jax.device_put(_images(count))
@@ -42,12 +43,16 @@ def assign(count: int) -> Work:
     origin = spaces.origin_of(space, embedded)
     centroids = jax.tree.map(jnp.subtract, embedded, origin)
 
+    def points_of(params: Params, images: jax.Array) -> Embedding:
+        return jax.tree.map(jnp.subtract, distance.embed(params, images), origin)
+
     @jax.jit
-    def nearest(params: Params, context: Embedding, images: jax.Array) -> jax.Array:
-        points = jax.tree.map(jnp.subtract, distance.embed(params, images), origin)
+    def nearest(params: Params, context: Embedding, given: Embedding) -> jax.Array:
+        points = given if again else points_of(params, given)
         return space.distances(context, points, centroids).argmin(axis=1)
 
-    call = partial(nearest, params, space.context, images)
+    given = jax.jit(points_of)(params, images) if again else images
+    call = partial(nearest, params, space.context, given)
     return Work(lambda: call().block_until_ready(), items=count)
 
 
@@ -75,20 +80,18 @@ def assign_in_loops(count: int, *, channels_last: bool = False) -> Work | None:
     return Work(call, items=count)
 
 
-ROWS = {
-    f"k-means {_CENTROIDS} centroids {_SIDE} px, an image": Row(
-        partial(assign, 40),
+_PEERS = {
+    "PyTorch": Peers(
         {
-            "PyTorch": Peers(
-                {
-                    "double loop, PyTorch": partial(assign_in_loops, 2),
-                    "double loop, PyTorch, channels last": partial(
-                        assign_in_loops, 2, channels_last=True
-                    ),
-                },
-                budget=0.01,
-            )
+            "double loop, PyTorch": partial(assign_in_loops, 2),
+            "double loop, PyTorch, channels last": partial(assign_in_loops, 2, channels_last=True),
         },
+        budget=0.01,
     )
+}
+_ROW = f"k-means {_CENTROIDS} centroids {_SIDE} px, an image"
+ROWS = {
+    _ROW: Row(partial(assign, 40), _PEERS),
+    f"{_ROW}, a later round": Row(partial(assign, 40, again=True), _PEERS),
 }
 """Times are of one image: ours takes 40 in a batch, the loop 2 one after the other."""

@@ -26,6 +26,12 @@ COMMANDS = {
     "invert": ("experiments.invert", "what of an image each layer of a network still knows"),
     "autoencoder": ("experiments.autoencoder", "images through codes, trained under each distance"),
     "glo": ("experiments.glo", "a generator and a code an image, learned under each distance"),
+    "super-resolution": (
+        "experiments.super_resolution",
+        "a network that enlarges pictures, under each loss",
+    ),
+    "upscale": ("experiments.upscale", "your pictures, enlarged by a network that was trained"),
+    "claims": ("experiments.claims", "what is claimed for perceptual losses, measured"),
     "list": ("experiments.catalogue", "the distances there are"),
     "weights": ("experiments.weights", "list, get and verify pretrained weights"),
 }

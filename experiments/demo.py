@@ -4,10 +4,6 @@ Photographs damaged in six ways that l2 cannot tell apart, a choice between two 
 are asked to make it, and the mean of similar images: each under five losses.
 
     perceptual-jax demo
-
-References:
-  Z. Wang, A. Bovik, "Mean Squared Error: Love It or Leave It?", IEEE Signal Processing Magazine
-  2009: the six distortions.
 """
 
 from __future__ import annotations
@@ -19,16 +15,22 @@ import numpy as np
 
 import perceptual_jax as pj
 from experiments import image_mean
-from experiments.common.data import EMBEDDED, embedded_picture
-from experiments.common.distortions import DISTORTIONS, equally_far
+from experiments.common.choices import (
+    DISLIKED,
+    MILD,
+    agreement,
+    compare_distortions,
+    distorted_picture,
+)
+from experiments.common.data import EMBEDDED
 from experiments.common.loop import Interrupted
 from experiments.common.options import made
 from experiments.common.progress import console, progress
 from experiments.common.report import Report
 from experiments.common.run_folder import resumed, start
-from experiments.compare import Score, scorer
+from experiments.compare import scorer
 
-__all__ = ["PRESETS", "Config", "agreement", "compare_distortions", "distorted_picture", "run"]
+__all__ = ["PRESETS", "Config", "run"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +53,7 @@ class Config:
 
 PRESETS = {"default": Config()}
 
-_SHOWN, _SIZE = "coffee", 256
-_ROOT_MEAN_SQUARE = 0.055
-"""How far every distorted picture is from the original, on the [0, 1] scale."""
-_MILD = ("brighter", "less contrast", "moved")
-"""The distortions that people barely mind; they dislike the others."""
-_TIE = 0.005
-"""Two values are the same if they are no further apart, relative to the larger."""
+_SHOWN = "coffee"
 
 
 # --- The run -------------------------------------------------------------------------------
@@ -81,7 +77,7 @@ def run(config: Config) -> dict[str, dict[str, float]]:
         means = image_mean.run(mean_config)
     except Interrupted:
         raise Interrupted(f"stopped; go on with: {folder.resume_command}") from None
-    sets = image_mean.targets_of(mean_config)
+    sets = image_mean.sets_of(mean_config)
     report = Report(
         "Which loss sees like a person?",
         "A loss for images stands in for a pair of eyes. Three experiments show what each of these "
@@ -147,53 +143,19 @@ def _add_distortions(
 
 
 def _add_choices(report: Report, agreed: dict[str, dict[str, float]], pictures: int) -> None:
-    harsh = [name for name in DISTORTIONS if name not in _MILD]
     report.heading("Which of the two is nearer?")
     report.text(
         f"The same for {pictures} photographs, as people are asked it: here are the original and "
         "two damaged versions, which is nearer? One version is damaged in a way that people barely "
-        f"mind ({', '.join(_MILD)}), one in a way that they dislike ({', '.join(harsh)}), and both "
-        "are equally far in l2. A score is how often the loss takes the first for the nearer, one "
-        "half where it cannot choose: .5 is chance, 1 is as people are known to choose. Nobody was "
-        "asked here; perceptual-jax two-afc scores losses against what people said."
+        f"mind ({', '.join(MILD)}), one in a way that they dislike ({', '.join(DISLIKED)}), and "
+        "both are equally far in l2. A score is how often the loss takes the first for the nearer, "
+        "one half where it cannot choose: .5 is chance, 1 is as people are known to choose. Nobody "
+        "was asked here; perceptual-jax two-afc scores losses against what people said."
     )
     report.table(
         ["loss", *(next(iter(agreed.values())))],
         [[name, *(f"{score:.2f}" for score in row.values())] for name, row in agreed.items()],
     )
-
-
-def agreement(
-    names: list[str], pictures: list[dict[str, dict[str, float]]]
-) -> dict[str, dict[str, float]]:
-    """How often a distance puts what people barely mind before what they dislike.
-
-    Args:
-      names: of the distances.
-      pictures: of each, `{distortion: {distance: value}}`.
-
-    Returns:
-      `{distance: {distortion that people barely mind: score, ..., "all": their mean}}`.
-    """
-    harsh = [name for name in DISTORTIONS if name not in _MILD]
-
-    def score(name: str, mild: str) -> float:
-        chosen = [
-            _nearer(values[mild][name], values[other][name])
-            for values in pictures
-            for other in harsh
-        ]
-        return float(np.mean(chosen))
-
-    rows = {name: {mild: score(name, mild) for mild in _MILD} for name in names}
-    return {name: {**row, "all": float(np.mean([*row.values()]))} for name, row in rows.items()}
-
-
-def _nearer(first: float, second: float) -> float:
-    """1 if the first is nearer, 0 if the second is, one half if it cannot be told."""
-    if abs(first - second) <= _TIE * max(first, second):
-        return 0.5
-    return float(first < second)
 
 
 def _means(config: Config, out: str) -> image_mean.Config:
@@ -208,26 +170,6 @@ def _means(config: Config, out: str) -> image_mean.Config:
         name="means",
         resume=begun,
     )
-
-
-def distorted_picture(name: str = _SHOWN) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """A photograph [h, w, 3] in [0, 1], and `{distortion: the same, damaged}` at equal l2."""
-    picture = pj.images.resize(embedded_picture(name), _SIZE)
-    original = picture.astype(np.float32) / 255
-    return original, {
-        name: equally_far(original, distort, _ROOT_MEAN_SQUARE)
-        for name, distort in DISTORTIONS.items()
-    }
-
-
-def compare_distortions(
-    score: Score, original: np.ndarray, distorted: dict[str, np.ndarray]
-) -> dict[str, dict[str, float]]:
-    """`{distortion: {distance: value}}`, by a function that `compare.scorer` makes."""
-    return {
-        name: {d: float(v[0]) for d, v in score(original[None], image[None]).items()}
-        for name, image in distorted.items()
-    }
 
 
 def _relative(values: list[float]) -> np.ndarray:

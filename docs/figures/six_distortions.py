@@ -11,8 +11,8 @@ import matplotlib
 import numpy as np
 
 from docs.tables import available
+from experiments.common.choices import compare_distortions, distorted_picture
 from experiments.compare import scorer
-from experiments.demo import compare_distortions, distorted_picture
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -25,7 +25,7 @@ MINDED_LESS = 3
 def relative_values() -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray, list[str]]:
     """The original, its distortions, and of every distance the values relative to their mean."""
     rows, names = [], []
-    original, distorted = distorted_picture()
+    original, distorted = distorted_picture("coffee")
     for distance, _ in available():
         values = compare_distortions(scorer([distance], seed=0)[1], original, distorted)
         row = np.array([values[name][distance.name] for name in distorted])

@@ -16,13 +16,15 @@ from perceptual_jax.errors import InputError
 
 __all__ = [
     "EMBEDDED",
+    "TEXTURES",
     "Labelled",
     "Pictures",
     "bent",
     "centre_square",
+    "embedded_files",
     "embedded_photographs",
     "embedded_picture",
-    "image_sets",
+    "embedded_texture",
     "labelled_images",
     "learned_and_held_out",
     "named_picture",
@@ -39,7 +41,8 @@ _FILES: Mapping[str, tuple[str, tuple[int, int, int]]] = {
 }
 EMBEDDED = tuple(_FILES)
 """The names of the embedded pictures; all are in the public domain or CC0."""
-
+TEXTURES = ("brick", "grass", "gravel")
+"""The names of the embedded textures; all are CC0."""
 
 # Others without one object in the middle of them: textures, and views through instruments.
 _OTHER_FILES = (
@@ -59,6 +62,15 @@ def embedded_picture(name: str) -> np.ndarray:
     return picture[top : top + side, left : left + side]
 
 
+def embedded_texture(name: str) -> np.ndarray:
+    """A photograph of a texture from the installed scikit-image package: uint8 [512, 512, 3].
+
+    Raises:
+      InputError: if scikit-image is not installed.
+    """
+    return pj.images.read(_inside_scikit_image(f"{name}.png"))
+
+
 def embedded_photographs(size: int) -> dict[str, np.ndarray]:
     """All embedded pictures, textures and scientific ones too: `{name: uint8 [size, size, 3]}`.
 
@@ -73,6 +85,17 @@ def embedded_photographs(size: int) -> dict[str, np.ndarray]:
     return objects | others
 
 
+def embedded_files() -> dict[str, Path]:
+    """The files of all embedded pictures, as large as they are: `{name: file}`.
+
+    Raises:
+      InputError: if scikit-image is not installed.
+    """
+    objects = {name: file for name, (file, _) in _FILES.items()}
+    others = {Path(file).stem: file for file in _OTHER_FILES}
+    return {name: _inside_scikit_image(file) for name, file in (objects | others).items()}
+
+
 def _inside_scikit_image(file: str) -> Path:
     spec = importlib.util.find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
@@ -84,7 +107,14 @@ def _inside_scikit_image(file: str) -> Path:
 
 
 def variations(
-    picture: np.ndarray, count: int, size: int, *, shift: float, warp: float, seed: int
+    picture: np.ndarray,
+    count: int,
+    size: int,
+    *,
+    shift: float,
+    warp: float,
+    seed: int,
+    margin: float = 0.0,
 ) -> np.ndarray:
     """Views of one picture: shifted and gently warped.
 
@@ -95,14 +125,16 @@ def variations(
       shift: each view is moved by up to this many pixels, down and across.
       warp: and bent by a smooth random field of up to this many pixels.
       seed: of the random draws.
+      margin: how many pixels there are around the middle of the picture, at least; the same for
+        all shows them at the same scale.
 
     Returns:
       float32 [count, size, size, 3] in [0, 1].
     """
-    margin = int(np.ceil(shift + warp)) + 2
-    canvas = pj.images.resize(picture, size + 2 * margin).astype(np.float64) / 255
+    around = int(np.ceil(max(shift + warp, margin))) + 2
+    canvas = pj.images.resize(picture, size + 2 * around).astype(np.float64) / 255
     rng = np.random.default_rng(seed)
-    rows, columns = np.mgrid[0:size, 0:size] + float(margin)
+    rows, columns = np.mgrid[0:size, 0:size] + float(around)
     views = []
     for _ in range(count):
         down, across = rng.uniform(-shift, shift, 2)
@@ -165,56 +197,6 @@ def named_picture(flag: str, name: str, size: int) -> np.ndarray:
         )
     picture = embedded_picture(name) if name in EMBEDDED else pj.images.read(name)
     return centre_square(picture, size).astype(np.float32) / 255
-
-
-def image_sets(
-    data: str, *, sets: int, images_per_set: int, size: int, shift: float, warp: float, seed: int
-) -> dict[str, np.ndarray]:
-    """Sets of similar images.
-
-    Args:
-      data: "embedded", for variations of the embedded pictures; or a folder of folders, each of
-        them a set; or a folder of images, one set.
-      sets: how many sets at most.
-      images_per_set: how many images of each, the first by name.
-      size: their side, in pixels.
-      shift: see `variations`; embedded sets only.
-      warp: likewise.
-      seed: likewise.
-
-    Returns:
-      `{set: float32 [images_per_set, size, size, 3] in [0, 1]}`.
-
-    Raises:
-      InputError: for a folder that is not there, holds no images, or too few in a set.
-    """
-    if sets < 1 or images_per_set < 1:
-        raise InputError("--sets and --images-per-set must be at least 1")
-    if data == "embedded":
-        if sets > len(EMBEDDED):
-            raise InputError(f"there are {len(EMBEDDED)} embedded pictures; got --sets {sets}")
-        return {
-            name: variations(
-                embedded_picture(name), images_per_set, size, shift=shift, warp=warp, seed=seed + i
-            )
-            for i, name in enumerate(EMBEDDED[:sets])
-        }
-    folder = Path(data)
-    if not folder.is_dir():
-        raise InputError(f"--data must be 'embedded' or a folder; there is no folder {data}")
-    inner = sorted(
-        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
-    )
-    found = {}
-    for path in (inner or [folder])[:sets]:
-        files = pj.images.find(path)
-        if len(files) < images_per_set:
-            raise InputError(
-                f"{path} holds {len(files)} images, fewer than --images-per-set {images_per_set}"
-            )
-        pictures = [centre_square(pj.images.read(file), size) for file in files[:images_per_set]]
-        found[path.resolve().name] = np.stack(pictures).astype(np.float32) / 255
-    return found
 
 
 class Labelled(NamedTuple):

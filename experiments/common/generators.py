@@ -216,21 +216,21 @@ def network(module: nn.Module, inputs: tuple[int, ...], method: str | None = Non
     """A module behind init, train and use.
 
     Args:
-      module: one of those above.
+      module: one of those above, or like them; it may have no running averages.
       inputs: the shape of what it takes, with any n.
       method: its method; by default it is called.
     """
 
     def init(key: Key) -> tuple[Any, Any]:
         variables = module.init(key, jnp.zeros(inputs), training=True)
-        return variables["params"], variables["running"]
+        return variables["params"], variables.get("running", {})
 
     def train(params: Any, running: Any, inputs: Array) -> tuple[Array, Any]:
         variables = {"params": params, "running": running}
         outputs, changed = module.apply(
             variables, inputs, training=True, method=method, mutable=["running"]
         )
-        return outputs, changed["running"]
+        return outputs, changed.get("running", {})
 
     def use(params: Any, running: Any, inputs: Array) -> Array:
         variables = {"params": params, "running": running}

@@ -1,37 +1,57 @@
-"""Training of networks that make images, under any distance.
+"""Training of networks that make images, under any distance or other loss.
 
 One jitted step over a mesh of devices: the batch is spread, the networks are copied, a table of
-codes is spread by rows. The state it is given is used up. Batches are drawn by (seed, epoch), and
+codes is spread by rows. The state it is given is used up. Batches are drawn by (seed, step), and
 a step draws nothing, so that a resumed run equals an unbroken one bit for bit.
+
+What a network is given and what is wanted of it come from images that are both, or from a source
+that makes them for every step. What judges it is a distance, or anything of a distance's form.
+Another network may be trained in turns with it to tell what it makes from what was wanted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-import perceptual_jax as pj
 from experiments.common import checkpoint
-from experiments.common.code_table import CodeTable, move
+from experiments.common.code_table import CodeTable
 from experiments.common.generators import Network
 from experiments.common.loop import Interrupted, chunk_length
 from experiments.common.mesh import data_mesh, replicate, spread_and_copied
+from experiments.common.method import (
+    Adversary,
+    Batch,
+    Codes,
+    Loss,
+    Method,
+    Opponent,
+    State,
+    take_step,
+)
 from experiments.common.progress import progress
 from experiments.common.run_folder import RunFolder, file_name
-from perceptual_jax._typing import Array, Key, Params
+from perceptual_jax._typing import Key, Params
 from perceptual_jax.errors import InputError
 
 __all__ = [
+    "Adversary",
+    "Batch",
     "Codes",
+    "Loss",
     "Method",
+    "Network",
+    "Opponent",
     "Schedule",
+    "Source",
     "State",
     "Trained",
     "batch_rows",
@@ -39,68 +59,27 @@ __all__ = [
     "train",
 ]
 
-
-class State(NamedTuple):
-    """Where training is.
-
-    Attributes:
-      step: how many were taken.
-      params: of the networks.
-      running: their running averages.
-      optimiser: the optimiser's state.
-      table: a `CodeTable`, where codes are learned; else ().
-      losses: the sum of the losses since the last snapshot that was due.
-    """
-
-    step: Array
-    params: Any
-    running: Any
-    optimiser: Any
-    table: Any
-    losses: Array
+T = TypeVar("T")
 
 
-class Codes(NamedTuple):
-    """How codes are learned.
+class Source(NamedTuple):
+    """Batches that are made on the host, while the step before them is taken.
 
     Attributes:
-      learning_rate: `step -> rate`.
-      unit_norm: whether they are scaled to length 1 after every step.
-      alternate: whether a step moves the codes of its batch, and only then the network, by the
-        gradient there; else both move at once.
+      take: `step -> Batch`, of as many as the schedule says; by the step alone, so that training
+        can be resumed. It is called in another thread.
+      epoch: how many steps make one.
     """
 
-    learning_rate: Callable[[Array], Array]
-    unit_norm: bool = False
-    alternate: bool = False
-
-
-class Method(NamedTuple):
-    """What is trained, and how.
-
-    Attributes:
-      network: of images, or of codes where these are learned.
-      distance: between what it makes and the images; its params are never trained.
-      optimiser: of the network.
-      codes: how they are learned; None for a network that takes the images themselves.
-      clip: the greatest norm of the network's gradient, which is scaled down to it; 0 for any.
-      microbatches: how many parts of a batch are taken one after the other, each with statistics
-        of its own, to save memory.
-    """
-
-    network: Network
-    distance: pj.Distance
-    optimiser: optax.GradientTransformation
-    codes: Codes | None = None
-    clip: float = 0.0
-    microbatches: int = 1
+    take: Callable[[int], Batch]
+    epoch: int = 1
 
 
 class Schedule(NamedTuple):
     """When things happen.
 
     Attributes:
-      epochs: how often every image is seen.
+      epochs: how often every image is seen; or how many epochs of a source are taken.
       batch: how many images a step takes.
       snapshot_every: in steps: a checkpoint is saved and a line logged.
       seed: of the batches' order.
@@ -128,72 +107,8 @@ class Trained(NamedTuple):
     metrics: list[dict[str, Any]]
 
 
-# --- The step ------------------------------------------------------------------------------
-
-
-def _gradients(method: Method, params: Params, state: State, inputs: Array, images: Array) -> Any:
-    """The loss, the running averages, and the gradients in the network and in its inputs."""
-
-    def loss(trained: Any, inputs: Array, running: Any, images: Array) -> tuple[Array, Any]:
-        made, running = method.network.train(trained, running, inputs)
-        return method.distance(params, made, images).mean(), running
-
-    differentiated: Any = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
-    parts = method.microbatches
-    if parts == 1:
-        (value, running), gradients = differentiated(state.params, inputs, state.running, images)
-        return value, running, gradients
-
-    def one(carry: tuple, part: tuple) -> tuple:
-        value, running, total = carry
-        (more, running), (gradient, of_inputs) = differentiated(
-            state.params, part[0], running, part[1]
-        )
-        return (value + more, running, jax.tree.map(jnp.add, total, gradient)), of_inputs
-
-    def split(array: Array) -> Array:
-        # Every part has images of every device.
-        return array.reshape(len(array) // parts, parts, *array.shape[1:]).swapaxes(0, 1)
-
-    none = jax.tree.map(jnp.zeros_like, state.params)
-    start = (jnp.zeros((), images.dtype), state.running, none)
-    found: Any = jax.lax.scan(one, start, (split(inputs), split(images)))
-    (value, running, total), by_part = found
-    of_inputs = by_part.swapaxes(0, 1).reshape(inputs.shape)
-    return value / parts, running, jax.tree.map(lambda leaf: leaf / parts, (total, of_inputs))
-
-
-def _step(
-    method: Method, params: Params, state: State, rows: Array, pictures: Array
-) -> tuple[State, tuple[Array, Array]]:
-    """One step; also the loss, and the norm of the network's gradient."""
-    images = pictures.astype(jnp.float32) / 255
-    codes, table = method.codes, state.table
-    if codes is None:
-        value, running, (gradient, _) = _gradients(method, params, state, images, images)
-    else:
-        rate = codes.learning_rate(state.step)
-        descend = partial(move, rows=rows, rate=rate, unit_norm=codes.unit_norm)
-        value, running, (gradient, of_codes) = _gradients(
-            method, params, state, table.codes[rows], images
-        )
-        table = descend(table, gradient=of_codes)
-        if codes.alternate:
-            value, running, (gradient, _) = _gradients(
-                method, params, state, table.codes[rows], images
-            )
-    norm = jnp.sqrt(sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(gradient)))
-    if method.clip:
-        scale = jnp.minimum(1.0, method.clip / jnp.maximum(norm, 1e-12))
-        gradient = jax.tree.map(lambda leaf: scale * leaf, gradient)
-    updates, optimiser = method.optimiser.update(gradient, state.optimiser, state.params)
-    moved = optax.apply_updates(state.params, updates)
-    state = State(state.step + 1, moved, running, optimiser, table, state.losses + value)
-    return state, (value, norm)
-
-
 def _steps(method: Method, batch: int) -> tuple[Callable, Callable, Callable]:
-    """`place(state)`, `deliver(rows, images)` and `advance(params, state, rows, images)`."""
+    """`place(state)`, `deliver(rows, batch)` and `advance(params, state, rows, batch)`."""
     mesh = data_mesh(batch)
     spread, copied = spread_and_copied(mesh)
     batches = NamedSharding(mesh, PartitionSpec(None, "data"))
@@ -203,16 +118,17 @@ def _steps(method: Method, batch: int) -> tuple[Callable, Callable, Callable]:
     def place(state: State) -> State:
         return State(*map(jax.device_put, state, shardings))
 
-    def deliver(rows: np.ndarray, images: np.ndarray) -> tuple[Array, Array]:
-        return jax.device_put(rows, batches), jax.device_put(images, batches)
+    def deliver(rows: Any, batch: Any) -> Any:
+        return jax.device_put((rows, batch), batches)
 
     # Said outright: the compiler might spread what must be copied, and compile again for that.
     @partial(jax.jit, donate_argnums=1, out_shardings=(shardings, copied))
-    def advance(params: Params, state: State, rows: Array, images: Array) -> tuple[State, Any]:
-        if len(rows) == 1:
-            state, measured = _step(method, params, state, rows[0], images[0])
+    def advance(params: Params, state: State, rows: Any, batch: Any) -> tuple[State, Any]:
+        if len(jax.tree.leaves(batch)[0]) == 1:
+            first = jax.tree.map(lambda leaf: leaf[0], (rows, batch))
+            state, measured = take_step(method, params, state, *first)
             return state, jax.tree.map(lambda leaf: leaf[None], measured)
-        return jax.lax.scan(lambda s, b: _step(method, params, s, *b), state, (rows, images))
+        return jax.lax.scan(lambda s, b: take_step(method, params, s, *b), state, (rows, batch))
 
     return place, deliver, advance
 
@@ -225,6 +141,37 @@ def batch_rows(count: int, schedule: Schedule, step: int) -> np.ndarray:
     epoch, part = divmod(step, count // schedule.batch)
     order = np.random.default_rng([schedule.seed, epoch]).permutation(count)
     return order[part * schedule.batch : (part + 1) * schedule.batch].astype(np.int32)
+
+
+def _draw(images: np.ndarray | Source, schedule: Schedule, step: int) -> tuple[Any, Any]:
+    """The rows of codes that a step takes, where it takes rows of images; and its batch."""
+    if isinstance(images, Source):
+        return None, images.take(step)
+    rows = batch_rows(len(images), schedule, step)
+    return rows, images[rows]
+
+
+def _ahead(
+    make: Callable[[int, int], T], step: int, steps: int, every: int
+) -> Generator[tuple[int, T], None, None]:
+    """`(steps, make(step, steps))` of every chunk of steps, made in another thread meanwhile."""
+
+    def lengths() -> Iterator[tuple[int, int]]:
+        first = step
+        while first < steps:
+            length = min(chunk_length(), steps - first, every - first % every)
+            yield first, length
+            first += length
+
+    with ThreadPoolExecutor(1) as worker:
+        coming: Any = None
+        for first, length in lengths():
+            following = length, worker.submit(make, first, length)
+            if coming is not None:
+                yield coming[0], coming[1].result()
+            coming = following
+        if coming is not None:
+            yield coming[0], coming[1].result()
 
 
 def check_batches(images: int, batch: int, microbatches: int) -> None:
@@ -243,7 +190,7 @@ def check_batches(images: int, batch: int, microbatches: int) -> None:
 
 def train(
     method: Method,
-    images: np.ndarray,
+    images: np.ndarray | Source,
     schedule: Schedule,
     *,
     key: Key,
@@ -251,19 +198,22 @@ def train(
     folder: RunFolder,
     asked_to_stop: Callable[[], bool],
     table: Callable[[Key], CodeTable] | None = None,
+    first: tuple[Any, Any] | None = None,
     snapshot: Callable[[int, State], dict[str, Any]] = lambda step, state: {},
 ) -> Trained:
     """Trains, from the last checkpoint if there is one.
 
     Args:
       method: what is trained.
-      images: uint8 [n, h, w, 3], at least a batch of them.
+      images: uint8 [n, h, w, 3], at least a batch of them, which are given and wanted (given codes,
+        wanted); or a source of batches.
       schedule: when things happen.
       key: of the distance's and the network's random draws.
       label: names this training among those of the run, in metrics.jsonl and in checkpoints.
       folder: the run's.
       asked_to_stop: whether to save and stop.
       table: `key -> ` the first codes, where they are learned.
+      first: the network's first params and running averages; by default it draws them.
       snapshot: `(step, state) -> ` what else to log; it may draw.
 
     Raises:
@@ -271,11 +221,12 @@ def train(
         checkpoint from before is kept.
       Interrupted: when asked to stop, after saving.
     """
-    title, count = " ".join(label.values()), len(images)
-    steps, every = schedule.steps(count), schedule.snapshot_every
+    title = " ".join(label.values())
+    epoch = images.epoch if isinstance(images, Source) else len(images) // schedule.batch
+    steps, every = schedule.epochs * epoch, schedule.snapshot_every
     place, deliver, advance = _steps(method, schedule.batch)
     params = replicate(method.distance.init(jax.random.fold_in(key, 0)), schedule.batch)
-    state = place(_first_state(method, jax.random.fold_in(key, 1), table))
+    state = place(_first_state(method, jax.random.fold_in(key, 1), table, first))
     saved = folder.path / "checkpoints" / file_name(title)
     step = checkpoint.latest_step(saved) or 0
     if step:
@@ -283,13 +234,19 @@ def train(
     sound = step
     metrics = folder.forget_after(step, label)
     pending: list[Any] = []
+
+    def drawn(first: int, length: int) -> tuple[Any, Any]:
+        draws = [_draw(images, schedule, first + i) for i in range(length)]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *draws)
+
     # Of images, so that the rate is in images a second.
     total, done = steps * schedule.batch, step * schedule.batch
-    with progress(title, total, unit="images", done=done) as advance_bar:
-        while step < steps:
-            length = min(chunk_length(), steps - step, every - step % every)
-            rows = np.stack([batch_rows(count, schedule, step + i) for i in range(length)])
-            state, measured = advance(params, state, *deliver(rows, images[rows]))
+    with (
+        progress(title, total, unit="images", done=done) as advance_bar,
+        closing(_ahead(drawn, step, steps, every)) as batches,
+    ):
+        for length, batch in batches:
+            state, measured = advance(params, state, *deliver(*batch))
             if pending:  # One chunk ahead of the devices, and no more.
                 jax.block_until_ready(pending[-1])
             pending.append(measured)
@@ -302,13 +259,16 @@ def train(
                 line = {
                     **label,
                     "step": step,
-                    "epoch": step / (count // schedule.batch),
-                    "loss": float(state.losses) / since,
+                    "epoch": step / epoch,
+                    **{name: float(state.losses[name]) / since for name in method.logged},
                     **snapshot(step, state),
                 }
                 if step % every == 0:
-                    zero = jax.device_put(np.zeros((), np.float32), state.losses.sharding)
-                    state = state._replace(losses=zero)
+                    losses = {
+                        name: jax.device_put(np.zeros((), np.float32), old.sharding)
+                        for name, old in state.losses.items()
+                    }
+                    state = state._replace(losses=losses)
                 # The line first: one too many is dropped on resuming, one too few is lost.
                 folder.log(**line)
                 metrics.append(line)
@@ -323,16 +283,32 @@ def train(
     return Trained(jax.device_get(state), metrics)
 
 
-def _first_state(method: Method, key: Key, table: Callable[[Key], CodeTable] | None) -> State:
-    params, running = method.network.init(jax.random.fold_in(key, 0))
+def _first_state(
+    method: Method,
+    key: Key,
+    table: Callable[[Key], CodeTable] | None,
+    first: tuple[Any, Any] | None = None,
+) -> State:
+    # Copies, which a step may give up.
+    params, running = jax.tree.map(
+        jnp.array, first or method.network.init(jax.random.fold_in(key, 0))
+    )
     return State(
         step=jnp.zeros((), jnp.int32),
         params=params,
         running=running,
         optimiser=method.optimiser.init(params),
         table=() if table is None else table(jax.random.fold_in(key, 1)),
-        losses=jnp.zeros(()),
+        losses={name: jnp.zeros(()) for name in method.logged},
+        opponent=_first_opponent(method.adversary, jax.random.fold_in(key, 2)),
     )
+
+
+def _first_opponent(adversary: Adversary | None, key: Key) -> Any:
+    if adversary is None:
+        return ()
+    params, running = adversary.network.init(key)
+    return Opponent(params, running, adversary.optimiser.init(params))
 
 
 def _check_finite(title: str, measured: list[Any], step: int, sound: int, saved: Any) -> None:

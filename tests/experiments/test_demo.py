@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from experiments.common.choices import agreement, compare_distortions, distorted_picture
 from experiments.common.data import EMBEDDED
 from experiments.common.distortions import DISTORTIONS, equally_far
-from experiments.demo import agreement, compare_distortions, distorted_picture
 
 
 @pytest.mark.parametrize("name", EMBEDDED[:2])

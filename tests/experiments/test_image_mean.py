@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import perceptual_jax as pj
-from experiments import image_mean
 from experiments.common import loop, optimise
-from experiments.common.data import EMBEDDED, embedded_picture, image_sets, variations
+from experiments.common.data import EMBEDDED, TEXTURES, embedded_picture, variations
 from experiments.common.run_folder import file_name
-from experiments.image_mean import Config, mean_loss, run, starting_images
+from experiments.image_mean import Config, embed_targets, mean_loss, method, run, sets_of
+from experiments.image_mean.endurance import gives_up_at
+from experiments.image_mean.method import starting_images
 
 TINY = Config(
     distances=("l2", "alexnet-random(layers=('conv1',))"),
@@ -33,7 +34,7 @@ def test_l2_mean_is_the_mean(tmp_path):
         TINY, distances=("l2",), start="gray", steps=400, snapshot_every=400, out=str(tmp_path)
     )
     found = run(config)["l2"].images
-    wanted = np.stack([images.mean(axis=0) for images in image_mean.targets_of(config).values()])
+    wanted = np.stack([images.mean(axis=0) for images in sets_of(config).values()])
     assert np.abs(found - wanted).max() < 0.01
 
 
@@ -49,12 +50,12 @@ def test_every_loss_goes_down_and_is_logged(tmp_path):
 @pytest.mark.parametrize("on_cpu", [True, False])
 def test_batched_loss_is_each_set_alone(weights_store, monkeypatch, on_cpu):
     """Sets side by side give the loss and gradient of one at a time, in either form."""
-    monkeypatch.setattr(image_mean, "on_cpu", lambda: on_cpu)
+    monkeypatch.setattr(method, "on_cpu", lambda: on_cpu)
     distance = pj.make("lpips-alex")
     params = distance.init(jax.random.key(0))
     images = jax.random.uniform(jax.random.key(1), (2, 48, 48, 3))
     targets = jax.random.uniform(jax.random.key(2), (2, 3, 48, 48, 3))
-    embedded = image_mean.embed_targets(distance, params, targets)
+    embedded = embed_targets(distance, params, targets)
     losses, pull = jax.vjp(lambda x: mean_loss(distance)((params, embedded), x), images)
     (gradient,) = pull(jnp.ones(2))
     for i in range(2):
@@ -108,10 +109,10 @@ def test_chunks_of_steps_change_nothing(tmp_path, monkeypatch):
 def first_slopes(config, name):
     """The gradient that a distance's first step follows."""
     distance = pj.make(name)
-    targets = np.stack(list(image_mean.targets_of(config).values()))
+    targets = np.stack(list(sets_of(config).values()))
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     params = distance.init(jax.random.fold_in(key, 0))
-    embedded = image_mean.embed_targets(distance, params, jnp.asarray(targets))
+    embedded = embed_targets(distance, params, jnp.asarray(targets))
     images = starting_images(config.start, targets, jax.random.fold_in(key, 2))
     loss = mean_loss(distance)
     return np.asarray(jax.grad(lambda images: loss((params, embedded), images).sum())(images))
@@ -189,13 +190,110 @@ def test_folders_of_folders_are_sets(tmp_path, picture):
     for name in ("cats", "dogs"):
         for i in range(3):
             picture(f"data/{name}/{i}.png", seed=i, size=(40, 50))
-    sets = image_sets(
-        str(tmp_path / "data"), sets=5, images_per_set=2, size=32, shift=0, warp=0, seed=0
-    )
+    sets = sets_of(Config(data=str(tmp_path / "data"), images_per_set=2, size=32))
     assert {name: images.shape for name, images in sets.items()} == {
         "cats": (2, 32, 32, 3),
         "dogs": (2, 32, 32, 3),
     }
+
+
+def test_textures_are_pieces_at_their_own_resolution(tmp_path, picture):
+    file = picture("data/wall.png", size=(40, 50))
+    (pieces,) = sets_of(
+        Config(kind="textures", data=str(tmp_path / "data"), images_per_set=3, size=32)
+    ).values()
+    whole = pj.images.read(file).astype(np.float32) / 255
+    windows = np.lib.stride_tricks.sliding_window_view(whole, (32, 32, 3)).reshape(-1, 32, 32, 3)
+    for piece in pieces:
+        assert (windows == piece).all(axis=(1, 2, 3)).any()
+    assert len(np.unique(pieces.reshape(3, -1), axis=0)) == 3
+    embedded = sets_of(Config(kind="textures", sets=3, size=64))
+    assert tuple(embedded) == TEXTURES
+
+
+def test_shifts_move_one_picture_further_and_further():
+    """All sets at one scale; the views of a set in the same directions as those of the next."""
+    still, small, large = sets_of(
+        Config(kind="shifts", shifts=(0, 2, 4), images_per_set=4, size=48)
+    ).values()
+    assert np.ptp(still, axis=0).max() < 1e-6
+    apart = [np.abs(views - still).mean() for views in (small, large)]
+    assert 0 < apart[0] < apart[1]
+    # Twice as far in the same direction: moved by what the small shift is, it is nearer than still.
+    nearer = np.abs(large - small).mean(axis=(1, 2, 3)) < np.abs(large - still).mean(axis=(1, 2, 3))
+    assert nearer.all()
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [([0.0, 0.2, 0.6], 3.0), ([0.0, 0.1, 0.3], None), ([0.0, 0.5, 0.3], 1.6), ([0.5, 0, 0], 0.0)],
+)
+def test_the_shift_at_which_a_distance_gives_up(values, wanted):
+    found = gives_up_at((0.0, 2.0, 4.0), values, 0.4)
+    assert found == (None if wanted is None else pytest.approx(wanted))
+    # In whatever order the shifts were given.
+    assert gives_up_at((4.0, 0.0, 2.0), [values[i] for i in (2, 0, 1)], 0.4) == found
+
+
+def test_shifts_are_judged_and_kept(weights_store, tmp_path):
+    """The l2 mean of views that are moved further is further from all of them."""
+    config = dataclasses.replace(
+        TINY, kind="shifts", shifts=(0, 4), distances=("l2",), size=64, out=str(tmp_path), name="a"
+    )
+    run(config)
+    folder = tmp_path / "image-mean" / "a"
+    results = json.loads((folder / "results.json").read_text())
+    assert list(results["sharpness"]["l2"]) == ["moved by up to 0 px", "moved by up to 4 px"]
+    still, moved = results["to_nearest_view"]["l2"]
+    assert still < 1e-3 < 0.03 < moved < results["to_another_picture"]
+    wanted = gives_up_at((0, 4), [still, moved], results["to_another_picture"] / 2)
+    assert results["gives_up_at"]["l2"] == wanted
+    assert "At what shift does each give up?" in (folder / "report.html").read_text()
+
+
+def test_coarse_to_fine(tmp_path, monkeypatch):
+    """From grey at three sizes, the l2 mean is still the pixel mean; a stop changes nothing."""
+    config = dataclasses.replace(
+        TINY, distances=("l2",), start="gray", steps=300, snapshot_every=50, scales=3
+    )
+    whole = run(dataclasses.replace(config, out=str(tmp_path), name="whole"))["l2"]
+    wanted = np.stack([images.mean(axis=0) for images in sets_of(config).values()])
+    assert np.abs(whole.images - wanted).max() < 0.01
+    assert [line["step"] for line in whole.metrics] == [50, 100, 150, 200, 250, 300]
+    assert [line["scale"] for line in whole.metrics[::2]] == ["8x8", "16x16", "32x32"]
+
+    chunk, taken = loop.chunk_length(), []
+
+    def stop_at_the_second_size():
+        taken.append(chunk)
+        if len(taken) == 120:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return chunk
+
+    monkeypatch.setattr(optimise, "chunk_length", stop_at_the_second_size)
+    with pytest.raises(loop.Interrupted):
+        run(dataclasses.replace(config, out=str(tmp_path), name="broken"))
+    monkeypatch.undo()
+    resumed = run(Config(out=str(tmp_path), name="broken", resume=True))["l2"]
+    np.testing.assert_array_equal(resumed.images, whole.images)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scales": 5, "size": 16}, "--scales 5 are too many for --size 16"),
+        ({"shifts": ()}, "--shifts must name one or more"),
+        ({"shifts": (0, -1)}, "--shifts must name one or more, of at least 0"),
+        ({"shifts": (2, 2)}, "each shift once"),
+        ({"kind": "textures", "sets": 4}, "3 embedded textures; got --sets 4"),
+        ({"kind": "textures", "sets": 1, "size": 512}, "brick has 512x512 pixels, too few"),
+        ({"kind": "shifts", "data": "nowhere.png"}, "there is no file or folder nowhere.png"),
+    ],
+)
+def test_options_that_cannot_be_used(tmp_path, options, message):
+    with pytest.raises(pj.InputError, match=message):
+        run(dataclasses.replace(TINY, **options, out=str(tmp_path)))
+    assert not (tmp_path / "image-mean").exists()
 
 
 @pytest.mark.slow

@@ -1,0 +1,88 @@
+"""What a claim is: a sentence, how it is measured, and the rule that gives the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.common.run_folder import RunFolder
+
+__all__ = ["Claim", "Measured", "Setting", "Verdict", "plain_axes", "verdict_on"]
+
+Verdict = Literal["holds", "holds in part", "does not hold"]
+
+
+class Setting(NamedTuple):
+    """With what a claim is measured.
+
+    Attributes:
+      pictures: how many embedded photographs.
+      size: their side, in pixels.
+      steps: of descents.
+      judgements: "embedded", or triplets that people judged, as `perceptual-jax two-afc` reads.
+      seed: of all random draws.
+      folder: the run's.
+      asked_to_stop: whether to save and stop.
+    """
+
+    pictures: int
+    size: int
+    steps: int
+    judgements: str
+    seed: int
+    folder: RunFolder
+    asked_to_stop: Callable[[], bool]
+
+
+class Measured(NamedTuple):
+    """What was measured.
+
+    Attributes:
+      numbers: what JSON can hold; all that the verdict, the plot and the table are made of.
+      pictures: `{row: [(image [h, w, 3] in [0, 1], caption), ...]}`.
+    """
+
+    numbers: dict[str, Any]
+    pictures: dict[str, list[tuple[np.ndarray, str]]]
+
+
+class Claim(NamedTuple):
+    """A claim made for perceptual losses.
+
+    Attributes:
+      says: the claim.
+      how: what is measured.
+      rule: when it holds, and when in part.
+      measure: does it; raises `Interrupted` when asked to stop.
+      verdict: of the numbers, by the rule.
+      draw: the plot of the numbers, and what it shows.
+      table: the header and the rows of them.
+      source: who made it, or measured it before.
+    """
+
+    says: str
+    how: str
+    rule: str
+    measure: Callable[[Setting], Measured]
+    verdict: Callable[[dict[str, Any]], Verdict]
+    draw: Callable[[dict[str, Any]], tuple[Figure, str]]
+    table: Callable[[dict[str, Any]], tuple[list[str], list[list[str]]]]
+    source: str
+
+
+def verdict_on(parts: Sequence[bool]) -> Verdict:
+    """Holds if all parts do, in part if some do."""
+    if all(parts):
+        return "holds"
+    return "holds in part" if any(parts) else "does not hold"
+
+
+def plain_axes(figure: Figure) -> Axes:
+    """The figure's only axes, without a frame."""
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes

@@ -1,0 +1,139 @@
+"""Pictures to learn from and to judge by, and batches of their crops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import perceptual_jax as pj
+from experiments.common.data import embedded_files, embedded_picture
+from experiments.common.pictures import named_pictures
+from experiments.common.training import Batch
+from perceptual_jax.errors import InputError
+
+__all__ = ["Crops", "learned_from", "pictures_to_judge", "small", "whole_blocks"]
+
+_TESTED = ("chelsea", "coffee")
+_TEST_SIDE = 256
+_KEPT_BYTES = 2 * 2**30
+"""How much of the pictures is kept in memory; others are read again whenever they are used."""
+
+
+def learned_from(data: str, side: int) -> list[Path]:
+    """The pictures that have crops of that side.
+
+    Args:
+      data: "embedded", or a folder, with its folders.
+      side: in pixels.
+
+    Raises:
+      InputError: if there is no such folder, or no picture in it is large enough.
+    """
+    if data == "embedded":
+        files = [path for name, path in embedded_files().items() if name not in _TESTED]
+    elif Path(data).is_dir():
+        inner = (
+            path for path in Path(data).rglob("*") if path.suffix.lower() in pj.images.SUFFIXES
+        )
+        files = sorted(path for path in inner if path.is_file() and not path.name.startswith("."))
+    else:
+        raise InputError(f"--data must be 'embedded' or a folder; there is no folder {data}")
+    large = [path for path in files if _shorter_side(path) >= side]
+    if not large:
+        raise InputError(
+            f"--data {data} holds {len(files)} pictures, none of them with sides of at least "
+            f"{side} pixels: give larger ones or a smaller --crop"
+        )
+    return large
+
+
+def _shorter_side(path: Path) -> int:
+    try:
+        with Image.open(path) as picture:
+            return min(picture.size)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read as an image: replace or remove it") from error
+
+
+def pictures_to_judge(test: tuple[str, ...], scale: int) -> dict[str, dict[str, np.ndarray]]:
+    """The pictures to judge by: `{set: {name: uint8 [h, w, 3]}}`, their sides multiples of scale.
+
+    Args:
+      test: folders, each a set of its name; or "embedded".
+      scale: how many times larger they are than what they will be made of.
+
+    Raises:
+      InputError: for what is neither, or comes twice.
+    """
+    sets = {}
+    for text in test:
+        if text == "embedded":
+            pictures = {name: embedded_picture(name)[:_TEST_SIDE, :_TEST_SIDE] for name in _TESTED}
+        elif Path(text).is_dir():
+            pictures = named_pictures("--test", [text], ())
+        else:
+            raise InputError(f"--test must be 'embedded' or folders; there is no folder {text}")
+        name = text if text == "embedded" else Path(text).resolve().name
+        if name in sets:
+            raise InputError(f"--test names {name!r} twice: rename one of the folders")
+        sets[name] = {each: whole_blocks(picture, scale) for each, picture in pictures.items()}
+        least = min(min(picture.shape[:2]) for picture in sets[name].values())
+        if least < 64:
+            raise InputError(
+                f"--test {text} holds pictures with sides below 64 pixels: take others"
+            )
+    if not sets:
+        raise InputError("--test must name at least one folder, or 'embedded'")
+    return sets
+
+
+def whole_blocks(picture: np.ndarray, scale: int) -> np.ndarray:
+    """A picture [h, w, 3] without the last rows and columns that do not fill a small pixel."""
+    height, width = (side // scale * scale for side in picture.shape[:2])
+    return picture[:height, :width]
+
+
+def small(picture: np.ndarray, scale: int, resizer: str) -> np.ndarray:
+    """What is left of a picture [h, w, 3] at a fraction of its sides, antialiased."""
+    height, width = picture.shape[:2]
+    return pj.images.resize(picture, (height // scale, width // scale), method=resizer)
+
+
+class Crops:
+    """Batches of crops, by (seed, step) alone.
+
+    A crop is of a picture chosen at random, at a random place, turned and mirrored at random; the
+    small one is made from it.
+    """
+
+    def __init__(self, files: list[Path], *, crop: int, scale: int, resizer: str, seed: int):
+        """Crops of `crop` small pixels a side from these files."""
+        self._files, self._kept, self._bytes = files, dict[Path, np.ndarray](), 0
+        self._crop, self._scale, self._resizer, self._seed = crop, scale, resizer, seed
+
+    def batch(self, step: int, count: int) -> Batch:
+        """Small crops uint8 [count, crop, crop, 3], and what is wanted, scale times as large."""
+        rng = np.random.default_rng([self._seed, 7, step])
+        wanted = [self._large(rng) for _ in range(count)]
+        given = [small(image, self._scale, self._resizer) for image in wanted]
+        return Batch(np.stack(given), np.stack(wanted))
+
+    def _large(self, rng: np.random.Generator) -> np.ndarray:
+        picture = self._read(self._files[rng.integers(len(self._files))])
+        side = self._crop * self._scale
+        top, left = (rng.integers(length - side + 1) for length in picture.shape[:2])
+        image = picture[top : top + side, left : left + side]
+        down, across, turned = rng.integers(2, size=3)
+        image = image[:: -1 if down else 1, :: -1 if across else 1]
+        return np.ascontiguousarray(image.transpose(1, 0, 2) if turned else image)
+
+    def _read(self, path: Path) -> np.ndarray:
+        if path in self._kept:
+            return self._kept[path]
+        picture = pj.images.read(path)
+        if self._bytes + picture.nbytes <= _KEPT_BYTES:
+            self._kept[path] = picture
+            self._bytes += picture.nbytes
+        return picture

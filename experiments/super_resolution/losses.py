@@ -1,0 +1,120 @@
+"""What networks are trained under: sums of distances, and the adversary."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+import perceptual_jax as pj
+from experiments.common import options
+from perceptual_jax.errors import InputError
+
+__all__ = ["ADVERSARY", "Sum", "parsed", "weighed"]
+
+ADVERSARY = "adversary"
+_ADVERSARY_WEIGHT = 0.005
+_WEIGHTED = re.compile(r"([0-9][0-9.eE-]*)\s*\*\s*(.+)")
+
+
+class Sum(NamedTuple):
+    """A sum of distances, as it was asked for.
+
+    Attributes:
+      name: as it was written.
+      distances: its parts.
+      weights: of each; None where it is to be measured.
+      adversary: the weight of the adversary; 0 for none.
+    """
+
+    name: str
+    distances: tuple[pj.Distance, ...]
+    weights: tuple[float | None, ...]
+    adversary: float
+
+
+def parsed(specs: Sequence[str], size: int) -> list[Sum]:
+    """The losses that are asked for.
+
+    Args:
+      specs: as in "l1 + 0.1 * lpips-alex + adversary", with spaces about every plus.
+      size: of the square images that are compared.
+
+    Raises:
+      InputError: for what is no such sum, none at all, one that comes twice, or distances that
+        cannot be used.
+    """
+    names = [" ".join(spec.split()) for spec in specs]
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"--losses must name one or more, each once; got {', '.join(names)}")
+    return [_parsed(name, size) for name in names]
+
+
+def _parsed(name: str, size: int) -> Sum:
+    specs, weights, adversary = [], [], 0.0
+    for part in name.split(" + "):
+        weighted = _WEIGHTED.fullmatch(part)
+        weight, spec = (_number(weighted[1], name), weighted[2]) if weighted else (None, part)
+        if spec == ADVERSARY:
+            adversary = _ADVERSARY_WEIGHT if weight is None else weight
+        else:
+            specs.append(spec)
+            weights.append(weight)
+    if not specs:
+        raise InputError(f"--losses: {name!r} has no distance: write 'l1 + {name}', say")
+    # The first sets the scale of what is measured.
+    weights[0] = 1.0 if weights[0] is None else weights[0]
+    return Sum(name, tuple(options.made(specs, size, "--losses")), tuple(weights), adversary)
+
+
+def _number(text: str, name: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = 0.0
+    if not 0 < weight < 1e30:
+        raise InputError(f"--losses: a weight must be a positive number; got {text!r} in {name!r}")
+    return weight
+
+
+def weighed(total: Sum, made: np.ndarray, wanted: np.ndarray, *, seed: int) -> pj.Distance:
+    """The sum as a distance; weights that were not given make parts as large as the first.
+
+    Args:
+      total: the sum.
+      made: images as they are before training, [n, h, w, 3] in [0, 1].
+      wanted: and as they should be.
+      seed: of the distances' random draws.
+
+    Raises:
+      InputError: if a part is 0 there, so that no weight makes it large.
+    """
+    if len(total.distances) == 1 and total.weights == (1.0,):
+        return total.distances[0]
+
+    def value(distance: pj.Distance) -> float:
+        params = distance.init(jax.random.key(seed))
+        compared: Callable = jax.jit(distance.__call__)
+        return float(compared(params, made, wanted).mean())
+
+    first: float | None = None
+    parts = {}
+    for distance, weight in zip(total.distances, total.weights, strict=True):
+        if weight is None:
+            if first is None:
+                first = total.weights[0] * value(total.distances[0])  # type: ignore[operator]
+            own = value(distance)
+            if not (np.isfinite(own) and own > 0 and first > 0):
+                raise InputError(
+                    f"--losses: {distance.name} is {own:g} on bicubic enlargements, "
+                    f"and {total.distances[0].name} {first:g}: give the weights of {total.name!r}"
+                )
+            # Two digits: no rounding of another machine changes it, and people can repeat it.
+            weight = float(f"{first / own:.2g}")
+        parts[distance.name] = (weight, distance)
+    return pj.weighted_sum(
+        parts, name=" + ".join(f"{w:g} * {name}" for name, (w, _) in parts.items())
+    )

@@ -1,0 +1,196 @@
+"""What a run of super-resolution writes: pictures, numbers, a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.table import Table
+
+import perceptual_jax as pj
+from experiments.common.generators import parameter_count
+from experiments.common.progress import console
+from experiments.common.report import Report
+from experiments.common.run_folder import RunFolder, file_name
+from experiments.super_resolution.config import Config
+from experiments.super_resolution.crops import small
+
+__all__ = ["Judged", "Outcome", "detail", "write"]
+
+_SHOWN, _SIDE, _ZOOM = 8, 96, 3
+"""How many pictures a report shows, the side of their crops, and how much larger pixels become."""
+
+
+class Outcome(NamedTuple):
+    """What training under one loss came to.
+
+    Attributes:
+      loss: what it was, with its weights.
+      params: what was trained.
+      metrics: the lines logged on the way.
+    """
+
+    loss: str
+    params: Any
+    metrics: list[dict[str, Any]]
+
+
+class Judged(NamedTuple):
+    """A test picture, and what became of it.
+
+    Attributes:
+      wanted: the picture itself, uint8 [h, w, 3].
+      made: `{"bicubic" or loss: uint8 [h, w, 3]}`.
+      values: `{"bicubic" or loss: {measure: value}}`.
+    """
+
+    wanted: np.ndarray
+    made: dict[str, np.ndarray]
+    values: dict[str, dict[str, float]]
+
+
+Sets = Mapping[str, Mapping[str, Judged]]
+"""`{set: {picture: Judged}}`."""
+
+
+def means(pictures: Mapping[str, Judged]) -> dict[str, dict[str, float]]:
+    """`{"bicubic" or loss: {measure: its mean over the pictures}}`."""
+    rows = next(iter(pictures.values())).values
+    return {
+        name: {m: float(np.mean([p.values[name][m] for p in pictures.values()])) for m in row}
+        for name, row in rows.items()
+    }
+
+
+def detail(picture: np.ndarray, side: int, multiple: int) -> tuple[int, int]:
+    """Where the square with most detail is, (top, left): the sum of squared differences of pixels.
+
+    Args:
+      picture: uint8 [h, w, 3].
+      side: of the square; at most the picture's.
+      multiple: of which top and left are.
+    """
+    grey = picture.mean(axis=-1)
+    energy = np.square(np.diff(grey, axis=0, append=grey[-1:]))
+    energy += np.square(np.diff(grey, axis=1, append=grey[:, -1:]))
+    sums = np.pad(energy, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    whole = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    inner = whole[::multiple, ::multiple]
+    top, left = np.unravel_index(inner.argmax(), inner.shape)
+    return int(top) * multiple, int(left) * multiple
+
+
+def write(
+    config: Config, folder: RunFolder, outcomes: Mapping[str, Outcome], sets: Sets, files: int
+) -> None:
+    """Writes results.json, the enlarged pictures and the report, and prints the means."""
+    results = {name: means(pictures) for name, pictures in sets.items()}
+    folder.write_json(
+        "results.json",
+        {
+            "means": results,
+            "pictures": {
+                name: {each: judged.values for each, judged in pictures.items()}
+                for name, pictures in sets.items()
+            },
+            "losses": {name: outcome.loss for name, outcome in outcomes.items()},
+        },
+    )
+    crops = _crops(config, sets)
+    for name, row in crops.items():
+        folder.write_image(f"crops-{file_name(name)}.png", pj.images.grid([[i for i, _ in row]]))
+    for name, pictures in sets.items():
+        for each, judged in pictures.items():
+            for method, image in judged.made.items():
+                folder.write_image(f"{file_name(f'{name}-{each}-{method}')}.png", image)
+    _page(config, outcomes, results, crops, files).write(folder.path / "report.html")
+    for name, found in results.items():
+        measures = list(found["bicubic"])
+        shown = Table(name, *measures, box=None)
+        for method, values in found.items():
+            shown.add_row(method, *(f"{values[m]:.4g}" for m in measures))
+        console.print(shown)
+    console.print(f"report: {folder.path / 'report.html'}")
+
+
+def _crops(config: Config, sets: Sets) -> dict[str, list[tuple[np.ndarray, str]]]:
+    """The square with most detail of the first pictures, as each made it."""
+    found = {}
+    for pictures in sets.values():
+        for name, judged in list(pictures.items())[:_SHOWN]:
+            side = min(_SIDE, *judged.wanted.shape[:2]) // config.scale * config.scale
+            top, left = detail(judged.wanted, side, config.scale)
+            given = small(judged.wanted, config.scale, config.resizer)
+            blocks = np.repeat(np.repeat(given, config.scale, axis=0), config.scale, axis=1)
+            images = {"given": blocks, **judged.made, "original": judged.wanted}
+            found[name] = [
+                (_zoomed(image[top : top + side, left : left + side]), _caption(which, judged))
+                for which, image in images.items()
+            ]
+    return found
+
+
+def _zoomed(image: np.ndarray) -> np.ndarray:
+    return np.repeat(np.repeat(image, _ZOOM, axis=0), _ZOOM, axis=1)
+
+
+def _caption(which: str, judged: Judged) -> str:
+    values = judged.values.get(which)
+    return which if values is None else f"{which} · {values['psnr']:.2f} dB"
+
+
+def _page(
+    config: Config,
+    outcomes: Mapping[str, Outcome],
+    results: Mapping[str, Mapping[str, Mapping[str, float]]],
+    crops: Mapping[str, list[tuple[np.ndarray, str]]],
+    files: int,
+) -> Report:
+    first = next(iter(outcomes.values()))
+    report = Report(
+        f"Super-resolution, {config.scale} times, under several losses",
+        f"A network of {parameter_count(first.params):,} parameters makes pictures {config.scale} "
+        f"times as large. It learned from {files} pictures for {config.steps} steps under l1; "
+        f"every other loss went on from there for {config.further_steps} steps. Trained on pixels "
+        "alone it makes what is right on average, which is smooth; a distance that sees as people "
+        "do asks for the detail that is likely, and pays for it in pixels.",
+    )
+    report.pictures(crops)
+    for name, table in results.items():
+        measures = list(table["bicubic"])
+        report.heading(f"Test pictures: {name}")
+        report.table(
+            ["enlarged by", *measures],
+            [[method, *(f"{row[m]:.4f}" for m in measures)] for method, row in table.items()],
+        )
+    report.text(
+        "Means over the pictures of each set. Of PSNR (dB) and SSIM larger is nearer: both are of "
+        f"luma (BT.601, 16 to 235), without a border of {config.scale} pixels. Of distances "
+        "smaller is nearer; they are of colours, without that border. A distance favours what was "
+        "trained under it: look at another one too, and at the pictures."
+    )
+    report.heading("On the way")
+    report.figure(_curves(outcomes), "PSNR on crops of test pictures, and the loss, by steps")
+    for name, outcome in outcomes.items():
+        if name != outcome.loss:
+            report.text(f"{name}, with its weights: {outcome.loss}.")
+    report.how_it_was_made(config)
+    return report
+
+
+def _curves(outcomes: Mapping[str, Outcome]) -> Figure:
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name, outcome in outcomes.items():
+        steps = [line["step"] for line in outcome.metrics]
+        losses = np.array([line["loss"] for line in outcome.metrics])
+        left.plot(steps, [line["psnr"] for line in outcome.metrics], label=name)
+        right.plot(steps, losses / max(losses[0], 1e-30), label=name)
+    left.set(xlabel="step", ylabel="PSNR of crops (dB)")
+    right.set(xlabel="step", ylabel="loss / first logged loss")
+    left.legend(fontsize=8)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -1,0 +1,263 @@
+"""`perceptual-jax claims`: the measurements, the rules of the verdicts, and the page."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import perceptual_jax as pj
+from experiments import claims
+from experiments.claims import Config, adversarial, blur, judged, run, shifts
+from experiments.claims.claim import Measured, Setting, verdict_on
+from experiments.common.loop import Interrupted
+from experiments.common.run_folder import RunFolder
+
+
+@pytest.fixture
+def setting(tmp_path):
+    """Two small photographs."""
+    return Setting(2, 64, 3, "embedded", 0, RunFolder(tmp_path, "claims"), lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("parts", "wanted"),
+    [
+        ([True, True], "holds"),
+        ([True, False], "holds in part"),
+        ([False, False], "does not hold"),
+    ],
+)
+def test_verdicts(parts, wanted):
+    assert verdict_on(parts) == wanted
+
+
+# --- Shifts --------------------------------------------------------------------------------
+
+
+def test_windows_are_moved_exactly():
+    canvas = np.arange(100).reshape(10, 10)
+    still = shifts.moved_window(canvas, 6, 0, 0)
+    np.testing.assert_array_equal(still, canvas[2:8, 2:8])
+    np.testing.assert_array_equal(shifts.moved_window(canvas, 6, -2, 1), canvas[0:6, 3:9])
+
+
+@pytest.mark.parametrize(
+    ("relative", "wanted"),
+    [([0.1, 0.2, 0.3, 0.4], None), ([0.6, 0.9, 1.0, 1.0], 5 / 6), ([0.1, 0.3, 0.7, 0.9], 3.0)],
+)
+def test_the_shift_that_counts_half_as_much_as_another_picture(relative, wanted):
+    found = shifts.tolerated([1, 2, 4, 8], relative)
+    assert found == (None if wanted is None else pytest.approx(wanted))
+
+
+def test_the_verdict_on_shifts():
+    losses = {name: [0.5, 0.6] for name in shifts.PIXELS}
+    numbers = {"shifts": [1, 2], "relative": losses}
+    for feature, wanted in (
+        ([0.1, 0.2], "holds"),
+        ([0.1, 0.7], "holds in part"),
+        ([0.8, 0.7], "does not hold"),
+    ):
+        losses |= dict.fromkeys(shifts.FEATURES, feature)
+        assert shifts.verdict(numbers) == wanted
+
+
+# --- Adversarial changes -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 10])
+def test_an_attack_stays_in_reach_and_does_more_than_chance(steps):
+    images = jax.random.uniform(jax.random.key(0), (2, 32, 32, 3))
+    signs = jax.random.rademacher(jax.random.key(1), images.shape, images.dtype)
+    distance = pj.make("alexnet-random(layers=('conv1', 'conv2'))")
+    params = distance.init(jax.random.key(2))
+    slope = jax.jit(jax.grad(lambda x: distance(params, images, x).sum()))
+    reach = 4 / 255
+    found = adversarial.attack(slope, images, signs, reach, steps)
+    assert jnp.abs(found - images).max() <= reach + 1e-6
+    assert found.min() >= 0
+    assert found.max() <= 1
+    by_chance = jnp.clip(images + reach * signs, 0, 1)
+    assert (distance(params, images, found) > 1.2 * distance(params, images, by_chance)).all()
+
+
+def test_l2_cannot_be_attacked(setting, monkeypatch):
+    """Every number at the edge of its reach is all that an adversary can do, or chance."""
+    monkeypatch.setattr(adversarial, "LOSSES", ("l2",))
+    numbers = adversarial.measure(setting).numbers
+    relative = numbers["relative"]["l2"]
+    np.testing.assert_allclose(relative["ten steps"], relative["by chance"], rtol=0.01)
+    # Twice the reach, four times the square; a little less where numbers stop at 0 or 1.
+    np.testing.assert_allclose(np.diff(np.log2(relative["by chance"])), 2, atol=0.2)
+
+
+def test_the_verdict_on_adversarial_changes():
+    for values, wanted in (
+        ([0.5, 0.9, 2, 9], "holds"),
+        ([0.5, 1.1, 2, 9], "does not hold"),
+    ):
+        relative = {name: {"ten steps": values} for name in adversarial.NETWORKS}
+        numbers = {"levels": [1, 2, 4, 8], "relative": relative}
+        assert adversarial.verdict(numbers) == wanted
+    relative["dists"] = {"ten steps": [0, 0, 0, 0]}
+    assert adversarial.verdict(numbers) == "holds in part"
+
+
+# --- Agreement with people -----------------------------------------------------------------
+
+
+def test_every_pair_is_of_one_network_and_differs_in_one_thing():
+    for pairs in (judged.RELU_PAIRS, judged.NORM_PAIRS):
+        for better, other in pairs.values():
+            assert better != other
+            assert better.split("(")[0] == other.split("(")[0]
+            assert (
+                better.replace("conv", "relu") == other
+                or better.replace("metric='l1'", "metric='l2'") == other
+            )
+
+
+def test_choices_stand_in_where_nobody_was_asked(setting):
+    pairs = {"a": ("patch-rbf", "l2"), "b": ("l2", "patch-rbf")}
+    numbers = judged.measure(setting, pairs=pairs).numbers
+    assert numbers["human"] is False
+    a, b = numbers["pairs"]["a"], numbers["pairs"]["b"]
+    assert a["scores"] == b["scores"][::-1]
+    # All damage is equally far in l2, which cannot choose.
+    assert a["scores"][1] == pytest.approx(0.5)
+    assert a["difference"][0] == pytest.approx(a["scores"][0] - 0.5) == -b["difference"][0]
+
+
+def test_people_are_asked_once_for_all_claims(setting, monkeypatch, weights_store):
+    """The second claim finds the scores that the first one left."""
+    monkeypatch.setattr(judged, "ALL", ("l1", "l2", "patch-rbf"))
+    given = setting._replace(judgements="manifest.csv")
+    _manifest(setting.folder.path, monkeypatch)
+    one = judged.measure(given, pairs={"a": ("l1", "l2")}).numbers
+    assert one["human"] is True
+    low, high = one["pairs"]["a"]["difference"][1:]
+    assert low <= one["pairs"]["a"]["difference"][0] <= high
+    (run_folder,) = (setting.folder.path / "two-afc").iterdir()
+    before = (run_folder / "config.json").stat().st_mtime_ns
+    other = judged.measure(given, pairs={"b": ("patch-rbf", "l2")}).numbers
+    assert other["pairs"]["b"]["scores"][1] == one["pairs"]["a"]["scores"][1]
+    assert (run_folder / "config.json").stat().st_mtime_ns == before
+
+
+def _manifest(folder, monkeypatch):
+    rng = np.random.default_rng(0)
+    lines = ["ref,p0,p1,judge"]
+    for i in range(8):
+        names = [f"{i}-{part}.png" for part in ("ref", "p0", "p1")]
+        for name in names:
+            pj.images.write(folder / name, rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+        lines.append(",".join([*names, str(i % 2)]))
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    monkeypatch.chdir(folder)
+
+
+def test_the_verdict_on_untrained_weights():
+    def verdict(l2, zero_mean, mmd):
+        behind = {"l2": l2, "vgg16-random-zero-mean": zero_mean, "mmd++": mmd}
+        pairs = {name: {"difference": [value] * 3} for name, value in behind.items()}
+        return judged.as_good({"pairs": pairs})
+
+    assert verdict(-0.1, -0.01, 0.0) == "holds"
+    assert verdict(-0.1, -0.05, -0.05) == "holds in part"
+    assert verdict(-0.1, -0.2, -0.2) == "does not hold"
+
+
+# --- Blur ----------------------------------------------------------------------------------
+
+
+def test_l2_answers_with_the_mean_and_a_bounded_kernel_with_one_of_the_answers(
+    setting, monkeypatch
+):
+    monkeypatch.setattr(blur, "_PERCEPTUAL", ())
+    measured = blur.measure(setting)
+    assert blur.best_answer(measured.numbers, "l2") == pytest.approx(0.5)
+    nearest = min(abs(blur.best_answer(measured.numbers, "patch-rbf") - x) for x in (0.25, 0.75))
+    assert nearest < 0.02
+    assert blur.verdict(measured.numbers) == "holds"
+    assert {len(row) for row in measured.pictures.values()} == {4}
+
+
+# --- The run -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """A claim that counts how often it is measured, and one that is stopped at first."""
+    counts = {"one": 0, "two": 0}
+    picture = np.linspace(0, 1, 48, dtype=np.float32).reshape(4, 4, 3)
+
+    def measure_of(name, stops):
+        def measure(setting):
+            counts[name] += 1
+            if stops and counts[name] == 1:
+                raise Interrupted("of the inside")
+            numbers = {"shifts": [1], "relative": {"l2": [0.25]}}
+            return Measured(numbers, {"row": [(picture, "a caption")]})
+
+        return measure
+
+    made = {
+        name: shifts.CLAIM._replace(
+            says=f"claim {name}",
+            measure=measure_of(name, stops),
+            verdict=lambda numbers: "holds in part",
+        )
+        for name, stops in (("one", False), ("two", True))
+    }
+    monkeypatch.setattr(claims, "CLAIMS", made)
+    return counts
+
+
+def test_a_stopped_run_keeps_what_was_measured(weights_store, tmp_path, fake):
+    config = Config(claims=("one", "two"), out=str(tmp_path), name="a")
+    with pytest.raises(Interrupted, match="--name a --resume"):
+        run(config)
+    found = run(Config(out=str(tmp_path), name="a", resume=True))
+    assert fake == {"one": 1, "two": 2}
+    assert found == {"one": "holds in part", "two": "holds in part"}
+    folder = tmp_path / "claims" / "a"
+    results = json.loads((folder / "results.json").read_text())
+    assert results["one"] == {
+        "says": "claim one",
+        "verdict": "holds in part",
+        "shifts": [1],
+        "relative": {"l2": [0.25]},
+    }
+    page = (folder / "report.html").read_text()
+    assert "claim two" in page
+    assert "a caption" in page
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"claims": ()}, "--claims must name one or more"),
+        ({"claims": ("blur", "blur")}, "each once"),
+        ({"claims": ("blurr",)}, "did you mean 'blur'"),
+        ({"pictures": 1}, "--pictures must be at least 2"),
+        ({"size": 8}, "--size must be at least"),
+    ],
+)
+def test_options_that_cannot_be_used(tmp_path, options, message):
+    with pytest.raises(pj.InputError, match=message):
+        run(dataclasses.replace(Config(out=str(tmp_path)), **options))
+    assert not (tmp_path / "claims").exists()
+
+
+@pytest.mark.slow
+def test_every_claim_is_measured(weights_store, tmp_path):
+    """And pixel losses do blur, and do not see that a picture is only moved."""
+    found = run(dataclasses.replace(claims.PRESETS["quick"], out=str(tmp_path), name="a"))
+    assert set(found) == set(claims.CLAIMS)
+    assert found["shifts"] != "does not hold"
+    page = (tmp_path / "claims" / "a" / "report.html").read_text()
+    for claim in claims.CLAIMS.values():
+        assert claim.how[:40] in page
