@@ -12,6 +12,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -153,8 +154,9 @@ def _energy(images: np.ndarray) -> float:
 # --- Features ------------------------------------------------------------------------------
 
 
+@cache
 def feature_distance(weights: Weights) -> pj.Distance:
-    """The distance whose embedding is VGG-16's features.
+    """The distance whose embedding is VGG-16's features; made once, so that it is compiled once.
 
     Args:
       weights: of the network: trained, or random where there are none.
