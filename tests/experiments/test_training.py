@@ -17,6 +17,7 @@ from experiments.common import loop, training
 from experiments.common.code_table import code_table, move
 from experiments.common.data import learned_and_held_out
 from experiments.common.generators import Generator, network
+from experiments.common.reconstruction import stoppable
 from experiments.common.run_folder import start
 from experiments.common.training import Codes, Method, Schedule, batch_rows, train
 
@@ -261,6 +262,22 @@ def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_last_checkpoint(
     assert kept.name == "2"
 
 
+def test_what_is_not_saved_on_the_way_stops_when_asked_to(tmp_path):
+    folder = start("glo", Place(str(tmp_path)))
+    asked, told = iter([False, True]), 0
+    stopping = pytest.raises(loop.Interrupted, match=r"stopped at seeking.*--name a --resume")
+    with (
+        stopping,
+        stoppable(
+            "seeking", 9, unit="steps", folder=folder, asked_to_stop=lambda: next(asked)
+        ) as advance,
+    ):
+        for _ in range(9):
+            told += 1
+            advance()
+    assert told == 2
+
+
 # --- The commands --------------------------------------------------------------------------
 
 
@@ -298,6 +315,7 @@ def test_the_commands_learn_and_write_what_they_say(cli, tmp_path, command):
         arguments += [f"--{field.replace('_', '-')}", value]
     arguments += ["--epochs", 60, "--snapshot-every", 60]
     arguments += ["--feature-weights", "random", "--samples", 9, "--neighbours", "l2"]
+    arguments += ["--sampler-steps", 50] if command == "glo" else []
     outcome = cli(*arguments)
     assert outcome.code == 0, outcome.err
     folder = tmp_path / "runs" / command / "a"
