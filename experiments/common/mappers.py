@@ -1,8 +1,12 @@
 """Networks that map noise to codes, so that what they make of it lies as the codes do.
 
 Implicit maximum likelihood estimation draws many samples and pulls the one nearest to each code to
-it: no code is left without samples near it. A generative moment matching network lowers the squared
-maximum mean discrepancy of samples and codes.
+it: no code is left without samples near it. Of few codes of many numbers it draws many near their
+mean, which is nearer to each of them than they are to each other: of 300 codes of 64 numbers, half
+of the draws are at .56 of the codes' distance from the mean, or nearer.
+
+A generative moment matching network lowers the squared maximum mean discrepancy of samples and
+codes.
 
 Either is fitted to codes less their mean, and scaled to deviate by 1. Nothing is saved on the way:
 the same codes and seed give the same network.

@@ -147,7 +147,8 @@ def add_outcomes(
 
 _SAMPLERS = (
     "normal, from the normal distribution that has their mean and covariance; imle, by a network "
-    "that was pulled to each code where it was nearest (implicit maximum likelihood estimation); "
+    "that was pulled to each code where it was nearest (implicit maximum likelihood estimation; "
+    "where codes are few, many of its draws look like the mean image); "
     "gmmn, by a network whose codes and the learned ones have the least maximum mean discrepancy "
     "(generative moment matching)."
 )
@@ -205,9 +206,10 @@ def add_sets(
         f"distance, and the unbiased kernel distance with (u.v / 512 + 1)^3, of VGG-16's 512 "
         f"features {LAYER}, means over places; numbers of other networks' features, FID and KID "
         "among them, are others. sliced wasserstein: of patches of 7x7 pixels of a Laplacian "
-        "pyramid, in units of their deviation. Of these, smaller is nearer, and images held out, "
-        "of which nothing was lost, say what there is to reach. nearest: the mean distance to the "
-        "nearest image learned from; samples that are nearer than images held out repeat what was "
+        "pyramid, in units of their deviation. Of these, smaller is nearer (the kernel "
+        "distance is 0 on average for images of one kind, and may fall below), and images held "
+        "out, of which nothing was lost, say what there is to reach. nearest: the mean distance "
+        "to the nearest image learned from; samples that are nearer than images held out repeat what was "
         "learned, or are blurry where the distance is l2. sharpness: relative to the images "
         "learned from."
     )
