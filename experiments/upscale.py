@@ -10,21 +10,20 @@ looks at, so that no seam shows.
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import tyro
 
 import perceptual_jax as pj
+from experiments.common import network_files
 from experiments.common.options import check_bounds
 from experiments.common.pictures import named_pictures
 from experiments.common.progress import console, progress
 from experiments.common.report import Report
 from experiments.common.run_folder import file_name, start
-from experiments.super_resolution import saved
+from experiments.super_resolution.networks import KIND, Enlarger, enlarger
 from experiments.super_resolution.report import detail
 from experiments.super_resolution.tiles import TILE
-from perceptual_jax.errors import InputError, nearest
 
 __all__ = ["PRESETS", "Config", "run"]
 
@@ -63,10 +62,11 @@ def run(config: Config) -> dict[str, np.ndarray]:
       InputError: for pictures or networks that cannot be used.
     """
     check_bounds(config, {"tile": (16, 10**6)})
-    trained = _network(config)
+    trained = network_files.find(config.network, config.loss, KIND)
     pictures = named_pictures("PICTURES", config.pictures, ())
     folder = start("upscale", config)
-    module, enlarge = trained.module, saved.enlarger(trained.module, config.tile)
+    module = Enlarger(**trained.shape)
+    enlarge = enlarger(module, config.tile)
     made: dict[str, np.ndarray] = {}
     report = Report(
         f"Pictures made {module.scale} times as large",
@@ -102,26 +102,3 @@ def _crops(picture: np.ndarray, made: np.ndarray, scale: int) -> list[tuple[np.n
         times = max(_ZOOM // factor, 1)
         crops.append((np.repeat(np.repeat(crop, times, axis=0), times, axis=1), label))
     return crops
-
-
-def _network(config: Config) -> saved.Saved:
-    """The network that was asked for."""
-    path = Path(config.network)
-    if not config.network or not path.exists():
-        raise InputError(
-            f"--network must be the folder of a run of super-resolution, or a network of it; "
-            f"there is no {config.network or 'default'}"
-        )
-    if path.is_file():
-        return saved.read(path)
-    files = sorted(path.glob("network-*.safetensors"), key=lambda file: file.stat().st_mtime_ns)
-    if not files:
-        raise InputError(f"{path} holds no network-*.safetensors: has the run come to its end?")
-    found = {network.loss: network for network in map(saved.read, files)}
-    wanted = list(found)[-1] if config.loss is None else " ".join(config.loss.split())
-    if wanted not in found:
-        raise InputError(
-            f"{path} has no network trained under {wanted!r}{nearest(wanted, found)}; "
-            f"it has: {', '.join(found)}"
-        )
-    return found[wanted]

@@ -13,7 +13,7 @@ from experiments.common.run_folder import RunFolder
 
 __all__ = ["Claim", "Measured", "Setting", "Verdict", "plain_axes", "verdict_on"]
 
-Verdict = Literal["holds", "holds in part", "does not hold"]
+Verdict = Literal["holds", "holds in part", "does not hold", "undecided"]
 
 
 class Setting(NamedTuple):

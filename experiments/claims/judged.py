@@ -126,7 +126,9 @@ def _by_choices(setting: Setting, specs: Sequence[str]) -> tuple[dict[str, float
 
 
 def better(numbers: dict[str, Any]) -> Verdict:
-    """Whether the first of each pair scores higher, beyond chance."""
+    """Whether the first of each pair scores higher, beyond chance; people must have said."""
+    if not numbers["human"]:
+        return "undecided"
     return verdict_on([pair["difference"][1] > 0 for pair in numbers["pairs"].values()])
 
 
@@ -135,6 +137,8 @@ _AS_WELL = 0.02
 
 def as_good(numbers: dict[str, Any]) -> Verdict:
     """Whether zero-mean VGG and MMD++ are within a fiftieth of trained VGG, or beat l2 at least."""
+    if not numbers["human"]:
+        return "undecided"
     pairs = numbers["pairs"]
     behind_l2 = pairs["l2"]["difference"][0]
     return verdict_on(
@@ -174,8 +178,8 @@ def table(numbers: dict[str, Any], *, headers: Sequence[str]) -> tuple[list[str]
 
 _HOW = (
     "Scores are how often a distance takes the same of two pictures for the nearer one as people "
-    "do: over triplets that people judged (--judgements), or, where there are none, over "
-    "photographs with damage that people are known to mind or not."
+    "do, over triplets that they judged. Where there are none (--judgements names them), scores "
+    "are over photographs with damage that people are known to mind or not, and decide nothing."
 )
 RELU = Claim(
     says="Features taken before the ReLU agree with people better than those taken after it.",

@@ -209,9 +209,9 @@ def add_sets(
         "pyramid, in units of their deviation. Of these, smaller is nearer (the kernel "
         "distance is 0 on average for images of one kind, and may fall below), and images held "
         "out, of which nothing was lost, say what there is to reach. nearest: the mean distance "
-        "to the nearest image learned from; samples that are nearer than images held out repeat what was "
-        "learned, or are blurry where the distance is l2. sharpness: relative to the images "
-        "learned from."
+        "to the nearest image learned from; samples that are nearer than images held out repeat "
+        "what was learned, or are blurry where the distance is l2. sharpness: relative to the "
+        "images learned from."
     )
     report.text(
         f"Each number of distributions is of {group} images, a mean over the groups of so many "

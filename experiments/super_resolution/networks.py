@@ -1,6 +1,6 @@
-"""The networks: one that enlarges pictures, and one that tells what it made from real ones.
+"""The network that enlarges pictures, and its use.
 
-The first is SRResNet's without batch normalisation, which super-resolution does better without.
+It is SRResNet's without batch normalisation, which super-resolution does better without.
 All its layers see the small picture; the last one makes the pixels of each place, scale^2 of them,
 which are added to the bicubic enlargement.
 
@@ -11,24 +11,27 @@ References:
   Convolutional Neural Network", CVPR 2016, https://arxiv.org/abs/1609.05158
   B. Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution", CVPR Workshops
   2017, https://arxiv.org/abs/1707.02921
-  T. Miyato et al., "Spectral Normalization for Generative Adversarial Networks", ICLR 2018,
-  https://arxiv.org/abs/1802.05957
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+import perceptual_jax as pj
+from experiments.common.generators import Network, network
+from experiments.common.layers import Convolution
+from experiments.common.network_files import Kind
+from experiments.super_resolution.tiles import TILE, in_tiles
 from perceptual_jax._typing import Array, Float
-from perceptual_jax.ops.convolution import conv2d
 
-__all__ = ["Critic", "Enlarger", "enlarged", "margin"]
+__all__ = ["KIND", "Enlarger", "enlarged", "enlarger", "margin"]
 
-_HIGHEST = jax.lax.Precision.HIGHEST
-_KAIMING = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 # A block begins as nearly the identity, so that deep networks train from the first step.
 _NEARLY_NOTHING = nn.initializers.variance_scaling(0.02, "fan_in", "truncated_normal")
 
@@ -50,13 +53,13 @@ class Enlarger(nn.Module):
     def __call__(self, images: Float[Array, "n h w 3"], *, training: bool) -> Array:
         """[n, h, w, 3] in [0, 1] to [n, scale * h, scale * w, 3], about in [0, 1]."""
         del training
-        first = _Convolution(self.width, name="first")(images - 0.5)
+        first = Convolution(self.width, name="first")(images - 0.5)
         maps = first
         for i in range(self.blocks):
-            inner = nn.relu(_Convolution(self.width, name=f"block_{i}_a")(maps))
-            maps = maps + _Convolution(self.width, _NEARLY_NOTHING, name=f"block_{i}_b")(inner)
-        maps = first + _Convolution(self.width, name="middle")(maps)
-        pixels = _Convolution(3 * self.scale**2, nn.initializers.zeros, name="pixels")(maps)
+            inner = nn.relu(Convolution(self.width, name=f"block_{i}_a")(maps))
+            maps = maps + Convolution(self.width, _NEARLY_NOTHING, name=f"block_{i}_b")(inner)
+        maps = first + Convolution(self.width, name="middle")(maps)
+        pixels = Convolution(3 * self.scale**2, nn.initializers.zeros, name="pixels")(maps)
         return enlarged(images, self.scale) + _shuffled(pixels, self.scale)
 
 
@@ -107,67 +110,28 @@ def _shuffled(pixels: Array, scale: int) -> Array:
     return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(n, scale * height, scale * width, -1)
 
 
-class _Convolution(nn.Module):
-    """3x3, to as many pixels."""
-
-    channels: int
-    kernel: nn.initializers.Initializer = _KAIMING
-
-    @nn.compact
-    def __call__(self, images: Array) -> Array:
-        shape = (3, 3, images.shape[-1], self.channels)
-        bias = self.param("bias", nn.initializers.zeros, (self.channels,))
-        return conv2d(images, self.param("kernel", self.kernel, shape), bias, padding=1)
+# --- Its use -------------------------------------------------------------------------------
 
 
-# --- The other one -------------------------------------------------------------------------
+def _build(scale: int, blocks: int, width: int) -> Network:
+    return network(Enlarger(scale, blocks, width), (1, 8, 8, 3))
 
 
-class Critic(nn.Module):
-    """Pictures to logits, one for every patch: high for real ones.
-
-    Every layer is divided by its greatest singular value, which holds its steps in bounds.
-
-    Attributes:
-      widths: how many channels the maps of each half of the sides have.
-    """
-
-    widths: tuple[int, ...] = (32, 64, 128)
-
-    @nn.compact
-    def __call__(self, images: Float[Array, "n h w 3"], *, training: bool) -> Array:
-        """[n, h, w, 3] in [0, 1] to [n, h', w', 1]."""
-        maps = 2 * images - 1
-        for i, channels in enumerate(self.widths):
-            layer = _Bounded(channels, size=4, stride=2, name=f"layer_{i}")
-            maps = nn.leaky_relu(layer(maps, training=training), 0.2)
-        return _Bounded(1, size=3, stride=1, name="logits")(maps, training=training)
+KIND = Kind("super-resolution", ("scale", "blocks", "width"), _build)
 
 
-class _Bounded(nn.Module):
-    """A convolution whose kernel, as a matrix, has about the norm 1."""
+def enlarger(module: Enlarger, tile: int = TILE) -> Callable[[Any, np.ndarray], np.ndarray]:
+    """`(params, uint8 [h, w, 3]) -> uint8 [scale * h, scale * w, 3]`, tile by tile."""
+    use = jax.jit(network(module, (1, 8, 8, 3)).use)
 
-    channels: int
-    size: int
-    stride: int
+    def enlarge(params: Any, picture: np.ndarray) -> np.ndarray:
+        made = in_tiles(
+            lambda images: use(params, {}, images.astype(np.float32) / 255),
+            picture,
+            scale=module.scale,
+            margin=margin(module.blocks),
+            tile=tile,
+        )
+        return pj.images.to_uint8(made)
 
-    @nn.compact
-    def __call__(self, images: Array, *, training: bool) -> Array:
-        shape = (self.size, self.size, images.shape[-1], self.channels)
-        kernel = self.param("kernel", _KAIMING, shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.channels,))
-        seed = jax.random.key(0)
-        left = self.variable("running", "left", jax.random.normal, seed, (self.channels,))
-        matrix = kernel.reshape(-1, self.channels)
-        # One round of the power method a step: the kernel moves little between two.
-        still = jax.lax.stop_gradient(matrix)
-        right = _unit(jnp.matmul(still, left.value, precision=_HIGHEST))
-        vector = _unit(jnp.matmul(right, still, precision=_HIGHEST))
-        if training and not self.is_initializing():
-            left.value = vector
-        norm = jnp.einsum("i,ij,j->", right, matrix, vector, precision=_HIGHEST)
-        return conv2d(images, kernel / norm, bias, stride=self.stride, padding=1)
-
-
-def _unit(vector: Array) -> Array:
-    return vector / jnp.maximum(jnp.linalg.norm(vector), 1e-12)
+    return enlarge

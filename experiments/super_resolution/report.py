@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,27 +14,14 @@ from experiments.common.generators import parameter_count
 from experiments.common.progress import console
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, file_name
+from experiments.common.staged import Outcome
 from experiments.super_resolution.config import Config
-from experiments.super_resolution.crops import small
+from experiments.super_resolution.pairs import small
 
-__all__ = ["Judged", "Outcome", "detail", "write"]
+__all__ = ["Judged", "detail", "write"]
 
 _SHOWN, _SIDE, _ZOOM = 8, 96, 3
 """How many pictures a report shows, the side of their crops, and how much larger pixels become."""
-
-
-class Outcome(NamedTuple):
-    """What training under one loss came to.
-
-    Attributes:
-      loss: what it was, with its weights.
-      params: what was trained.
-      metrics: the lines logged on the way.
-    """
-
-    loss: str
-    params: Any
-    metrics: list[dict[str, Any]]
 
 
 class Judged(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from functools import cache, partial
 from typing import NamedTuple
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import perceptual_jax as pj
@@ -68,14 +70,14 @@ def subject(label: str) -> Subject:
     distance = CASES[label].make()
     traces = []
 
-    @jax.jit
     def run(params, x, y):
         traces.append(label)
         values, pullback = jax.vjp(lambda x, y: distance(params, x, y), x, y)
         return values, *pullback(jnp.ones_like(values))
 
     params = distance.init(jax.random.key(0))
-    return Subject(distance, params, jax.jit(distance.__call__), run, traces)
+    call = jax.jit(distance.__call__)
+    return Subject(distance, params, call, jax.jit(run), traces)
 
 
 @cache
@@ -93,6 +95,32 @@ def embeddings(label: str):
     return embed(distance.params, X), embed(distance.params, Y)
 
 
+def keep_programs(folder: str | None, seconds: float, size: int) -> None:
+    """Sets where JAX keeps what took so many seconds to compile, and is as large."""
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", size)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_on_disk():
+    """Keeps what is compiled, for `case` forgets it, in a folder that goes with this process.
+
+    The operations of a network, one by one, are those of every distance on it. Two processes do not
+    share a folder: one might read what the other has not written to the end.
+    """
+    before = (
+        jax.config.jax_compilation_cache_dir,
+        jax.config.jax_persistent_cache_min_compile_time_secs,
+        jax.config.jax_persistent_cache_min_entry_size_bytes,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        keep_programs(folder, 0.0, -1)
+        yield
+        keep_programs(*before)
+
+
 @pytest.fixture(scope="module", params=CASES.values(), ids=CASES)
 def case(request):
     """Every case in turn: all laws of one, then it is forgotten, for its programs take memory."""
@@ -103,13 +131,17 @@ def case(request):
 
 
 def some(embedding, start: int, stop: int | None = None):
-    return jax.tree.map(lambda leaf: leaf[start:stop], embedding)
+    """A slice of every leaf, by NumPy: JAX would compile one for each shape."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[start:stop], embedding)
 
 
 def variant(case: Case, **options) -> Callable:
-    """`call(x, y)` of the case with other options."""
+    """`call(x, y)` of the case with other options, operation by operation.
+
+    They are those of `test_jit_is_eager`, most of them compiled already.
+    """
     distance = case.make(**options)
-    return partial(jax.jit(distance.__call__), distance.init(jax.random.key(0)))
+    return partial(distance, distance.init(jax.random.key(0)))
 
 
 def assert_close(got, wanted, case: Case) -> None:
@@ -157,11 +189,11 @@ def test_an_embedding_is_at_zero_and_at_rest_from_itself(case):
     embedding, _ = embeddings(case.label)
 
     @jax.jit
-    def value_and_gradient(e):
-        value, pullback = jax.vjp(lambda e: distance.compare(params, e, embedding), e)
+    def value_and_gradient(params, e, itself):
+        value, pullback = jax.vjp(lambda e: distance.compare(params, e, itself), e)
         return value, *pullback(jnp.ones_like(value))
 
-    value, gradient = value_and_gradient(embedding)
+    value, gradient = value_and_gradient(params, embedding, embedding)
     if not case.zero:
         assert (value >= case.least).all()
         return
@@ -192,7 +224,7 @@ def test_gradients_are_finite(case):
 
 def test_symmetry(case):
     """d(x, y) = d(y, x) where promised, and visibly not otherwise."""
-    _, params, _, run, _ = subject(case.label)
+    _, params, _, run, *_ = subject(case.label)
     values, in_x, in_y = results(case.label)
     swapped = run(params, Y, X)
     if case.symmetric:
@@ -207,7 +239,7 @@ def test_symmetry(case):
 
 def test_a_pair_does_not_see_the_rest_of_the_batch(case):
     """Values and gradients of a pair stay as they are when its neighbours change."""
-    _, params, _, run, _ = subject(case.label)
+    _, params, _, run, *_ = subject(case.label)
     others_x, others_y = 1 - X[::-1], np.roll(Y, 3, axis=0)
     others_x[-1], others_y[-1] = X[-1], Y[-1]
     got = run(params, others_x, others_y)
@@ -222,8 +254,12 @@ def test_batch_is_a_loop_of_singles(case):
 
 def test_batch_is_vmap(case):
     distance, params, *_ = subject(case.label)
-    mapped = jax.jit(jax.vmap(lambda x, y: distance(params, x[None], y[None])[0]))
-    assert_close(mapped(X, Y), results(case.label)[0], case)
+
+    @jax.jit
+    def mapped(params, x, y):
+        return jax.vmap(lambda x, y: distance(params, x[None], y[None])[0])(x, y)
+
+    assert_close(mapped(params, X, Y), results(case.label)[0], case)
 
 
 # --- 3. One against many -------------------------------------------------------------------
@@ -238,7 +274,8 @@ def test_one_is_compared_with_many(case):
     assert_close(got_values, values, case)
     assert_close(got_in_many, in_many, case)
     assert_close(got_in_one, in_one.sum(0, keepdims=True), case)
-    assert_close(call(params, Y, one), run(params, Y, repeated)[0], case)
+    many_and_one = call(params, Y, one)
+    assert_close(many_and_one, run(params, Y, repeated)[0], case)
 
 
 def test_embedded_once_and_compared(case):
@@ -254,26 +291,28 @@ def test_pairwise_is_a_loop_of_rows(case):
     distance, params, *_ = subject(case.label)
     ex, ey = embeddings(case.label)
     ex, ey = some(ex, 5), some(ey, 3)
-    slopes = jnp.arange(1.0, 16.0).reshape(3, 5)
+    slopes = np.arange(1, 16, dtype=np.float32).reshape(3, 5)
 
     @jax.jit
-    def of_row(one, slopes):
+    def of_row(params, one, ey, slopes):
         values, pullback = jax.vjp(lambda one: distance.compare(params, one, ey), one)
         return values, *pullback(slopes)
 
-    rows = [of_row(some(ex, i, i + 1), slopes[i]) for i in range(3)]
+    rows = [of_row(params, some(ex, i, i + 1), ey, slopes[i]) for i in range(3)]
     values, gradients = zip(*rows, strict=True)
     gradient = jax.tree.map(lambda *leaves: np.concatenate(leaves), *gradients)
 
     @partial(jax.jit, static_argnames="chunk")
-    def of_all(ex, slopes, chunk):
+    def of_all(params, ex, ey, slopes, chunk):
         values, pullback = jax.vjp(
             lambda ex: pj.pairwise(distance, params, ex, ey, chunk=chunk), ex
         )
         return values, *pullback(slopes)
 
     for chunk in (2, 5):
-        assert_close(of_all(ex, slopes, chunk=chunk), (np.stack(values), gradient), case)
+        assert_close(
+            of_all(params, ex, ey, slopes, chunk=chunk), (np.stack(values), gradient), case
+        )
 
 
 # --- 4. Compilation and devices ------------------------------------------------------------
@@ -310,7 +349,7 @@ def test_eight_devices_are_one(case):
 
 @pytest.mark.parametrize("label", ["gradient", f"vgg16(metric='gram', {SHALLOW})", "windows"])
 def test_gradients_on_eight_devices_are_those_on_one(label):
-    _, params, _, run, _ = subject(label)
+    _, params, _, run, *_ = subject(label)
     spread, everywhere = spread_and_everywhere()
     got = run(jax.device_put(params, everywhere), *jax.device_put((X, Y), spread))
     assert got[1].sharding.is_equivalent_to(spread, 4)
@@ -344,14 +383,15 @@ def test_float64_in_float64_out(case):
         to_x, to_y = step * rng.standard_normal((2, *x.shape))
 
         @jax.jit
-        def run(x, y):
+        def run(params, x, y):
             values, pullback = jax.vjp(lambda x, y: distance(params, x, y), x, y)
             return values, *pullback(jnp.ones_like(values))
 
-        values, in_x, in_y = run(x, y)
+        values, in_x, in_y = jax.tree.map(np.asarray, run(params, x, y))
         assert values.dtype == in_x.dtype == in_y.dtype == np.float64
         assert_close(results(case.label)[0][SAME:], values, case)
-        change = (run(x + to_x, y + to_y)[0] - run(x - to_x, y - to_y)[0]) / 2
+        ahead, behind = (run(params, x + s * to_x, y + s * to_y)[0] for s in (1, -1))
+        change = (np.asarray(ahead) - np.asarray(behind)) / 2
         predicted = (in_x * to_x + in_y * to_y).sum(axis=(1, 2, 3))
         # The last pair: in the others are flat images and equal pixels, where there are kinks.
         np.testing.assert_allclose(change[-1], predicted[-1], rtol=case.slope)
@@ -361,7 +401,9 @@ def test_bfloat16_within_its_bound(case):
     """dtype="bfloat16" gives float32 numbers, off by no more than the bound stated."""
     if case.bfloat16 is None:
         pytest.skip("has no dtype option; its parts do")
-    values = variant(case, dtype="bfloat16")(X[SAME:], Y[SAME:])
+    distance = case.make(dtype="bfloat16")
+    params = distance.init(jax.random.key(0))
+    values = jax.jit(distance.__call__)(params, X[SAME:], Y[SAME:])
     assert values.dtype == np.float32
     np.testing.assert_allclose(values, results(case.label)[0][SAME:], rtol=case.bfloat16)
 
@@ -379,7 +421,7 @@ def test_value_ranges_agree(case):
 
 def test_uint8_means_0_to_255(case):
     """Whatever the value range is."""
-    _, params, _, run, _ = subject(case.label)
+    _, params, _, run, *_ = subject(case.label)
     x, y = (np.round(images * 255).astype(np.uint8) for images in (X, Y))
     as_floats = run(params, x.astype(np.float32) / 255, y.astype(np.float32) / 255)[0]
     assert_close(variant(case, value_range=(-1.0, 1.0))(x, y)[SAME:], as_floats[SAME:], case)

@@ -159,11 +159,29 @@ def _manifest(folder, monkeypatch):
     monkeypatch.chdir(folder)
 
 
+def test_where_nobody_was_asked_nothing_is_decided():
+    pairs = {name: {"difference": [0.5] * 3} for name in judged.UNTRAINED_PAIRS}
+    behind = {**pairs, "l2": {"difference": [-0.5] * 3}}
+    for verdict, given in ((judged.better, pairs), (judged.as_good, behind)):
+        assert verdict({"human": False, "pairs": given}) == "undecided"
+        assert verdict({"human": True, "pairs": given}) == "holds"
+
+
+def test_the_verdict_on_agreement():
+    def verdict(*lows):
+        pairs = {str(i): {"difference": [0.1, low, 0.2]} for i, low in enumerate(lows)}
+        return judged.better({"human": True, "pairs": pairs})
+
+    assert verdict(0.01, 0.02) == "holds"
+    assert verdict(0.01, -0.02) == "holds in part"
+    assert verdict(-0.01, -0.02) == "does not hold"
+
+
 def test_the_verdict_on_untrained_weights():
     def verdict(l2, zero_mean, mmd):
         behind = {"l2": l2, "vgg16-random-zero-mean": zero_mean, "mmd++": mmd}
         pairs = {name: {"difference": [value] * 3} for name, value in behind.items()}
-        return judged.as_good({"pairs": pairs})
+        return judged.as_good({"human": True, "pairs": pairs})
 
     assert verdict(-0.1, -0.01, 0.0) == "holds"
     assert verdict(-0.1, -0.05, -0.05) == "holds in part"
@@ -174,15 +192,33 @@ def test_the_verdict_on_untrained_weights():
 
 
 def test_l2_answers_with_the_mean_and_a_bounded_kernel_with_one_of_the_answers(
-    setting, monkeypatch
+    weights_store, setting, monkeypatch
 ):
     monkeypatch.setattr(blur, "_PERCEPTUAL", ())
     measured = blur.measure(setting)
-    assert blur.best_answer(measured.numbers, "l2") == pytest.approx(0.5)
-    nearest = min(abs(blur.best_answer(measured.numbers, "patch-rbf") - x) for x in (0.25, 0.75))
+    numbers = measured.numbers
+    assert blur.best_answer(numbers, "l2") == pytest.approx(0.5)
+    nearest = min(abs(blur.best_answer(numbers, "patch-rbf") - x) for x in (0.25, 0.75))
     assert nearest < 0.02
-    assert blur.verdict(measured.numbers) == "holds"
+    assert blur.verdict(numbers) == "holds"
     assert {len(row) for row in measured.pictures.values()} == {4}
+    # A double exposure is neither of the answers.
+    assert min(numbers["to_nearer"]["l2"]) > 0.02
+
+
+@pytest.mark.parametrize(
+    ("perceptual", "wanted"), [((0.1, 0.1), "holds"), ((0.1, 0.3), "holds in part")]
+)
+def test_the_verdict_on_blur(perceptual, wanted):
+    answers = np.linspace(0, 1, 101)
+    numbers = {
+        "levels": [0.25, 0.75],
+        "answers": answers.tolist(),
+        "toy": {"l2": ((answers - 0.5) ** 2).tolist()},
+        "to_nearer": {"l1": [0.2], "l2": [0.2], "vgg16": [perceptual[0]]}
+        | {"lpips-vgg": [perceptual[1]]},
+    }
+    assert blur.verdict(numbers) == wanted
 
 
 # --- The run -------------------------------------------------------------------------------

@@ -13,13 +13,15 @@ import pytest
 import perceptual_jax as pj
 from experiments import super_resolution
 from experiments.common import loop, training
+from experiments.common.critic import Critic
+from experiments.common.crops import learned_from, pictures_to_judge
 from experiments.common.generators import network
-from experiments.super_resolution import saved
+from experiments.common.losses import parsed, weighed
+from experiments.common.network_files import read
 from experiments.super_resolution.config import Config
-from experiments.super_resolution.crops import Crops, learned_from, pictures_to_judge, small
 from experiments.super_resolution.judging import judge_by, psnr
-from experiments.super_resolution.losses import parsed, weighed
-from experiments.super_resolution.networks import Critic, Enlarger, margin
+from experiments.super_resolution.networks import KIND, Enlarger, enlarger, margin
+from experiments.super_resolution.pairs import Pairs, small
 from experiments.super_resolution.report import detail
 from experiments.super_resolution.tiles import in_tiles
 
@@ -121,12 +123,12 @@ def test_a_critic_stretches_no_layer():
 def test_crops_are_of_the_pictures_and_by_seed_and_step(tmp_path, picture):
     paths = [picture(f"{i}.png", seed=i, size=(20, 30)) for i in range(3)]
     options = {"crop": 4, "scale": 2, "resizer": "bicubic"}
-    first = Crops(paths, **options, seed=0).batch(5, 6)
-    again = Crops(paths, **options, seed=0)
+    first = Pairs(paths, **options, seed=0).batch(5, 6)
+    again = Pairs(paths, **options, seed=0)
     again.batch(4, 6)
     np.testing.assert_array_equal(first.wanted, again.batch(5, 6).wanted)
     assert (first.wanted != again.batch(6, 6).wanted).any()
-    assert (first.wanted != Crops(paths, **options, seed=1).batch(5, 6).wanted).any()
+    assert (first.wanted != Pairs(paths, **options, seed=1).batch(5, 6).wanted).any()
     assert first.inputs.shape == (6, 4, 4, 3)
     assert first.wanted.shape == (6, 8, 8, 3)
     pictures = [pj.images.read(path) for path in paths]
@@ -215,7 +217,7 @@ def test_detail_is_found_where_it_is():
 # --- Losses --------------------------------------------------------------------------------
 
 
-def test_parts_without_a_weight_are_as_large_as_the_first():
+def test_parts_without_a_weight_are_three_times_the_first():
     rng = np.random.default_rng(0)
     made, wanted = rng.random((2, 3, 32, 32, 3), np.float32)
     (total,) = parsed(["2 * l1 + ssim  + 0.25 * l2 + adversary"], 32)
@@ -225,7 +227,7 @@ def test_parts_without_a_weight_are_as_large_as_the_first():
     # Pixels are compared on the scale from -1 to 1.
     terms = {name: float(v.mean()) for name, v in distance.terms({}, made, wanted).items()}
     assert terms["l1"] == pytest.approx(4 * np.abs(made - wanted).mean(), rel=1e-5)
-    assert terms["ssim"] == pytest.approx(terms["l1"], rel=0.05)  # the weight has two digits
+    assert terms["ssim"] == pytest.approx(3 * terms["l1"], rel=0.05)  # the weight has two digits
     assert terms["l2"] == pytest.approx(np.square(made - wanted).mean(), rel=1e-5)
 
 
@@ -343,9 +345,9 @@ def test_the_commands_learn_and_write_what_they_say(cli, tmp_path):
     )
     assert outcome.code == 0, outcome.err
     made = pj.images.read(tmp_path / "runs" / "upscale" / "b" / "photo.png")
-    network_l1 = saved.read(folder / "network-l1.safetensors")
+    network_l1 = read(folder / "network-l1.safetensors", KIND)
     assert network_l1.loss == "l1"
-    whole = saved.enlarger(network_l1.module)(network_l1.params, pj.images.read(photo))
+    whole = enlarger(Enlarger(**network_l1.shape))(network_l1.params, pj.images.read(photo))
     assert made.shape == (100, 140, 3)
     assert np.abs(made.astype(int) - whole).max() <= 1
     assert (made != pj.images.resize(pj.images.read(photo), (100, 140))).any()

@@ -17,6 +17,8 @@ __all__ = ["ADVERSARY", "Sum", "parsed", "weighed"]
 
 ADVERSARY = "adversary"
 _ADVERSARY_WEIGHT = 0.005
+# What a part that gets its weight by itself is of the first: at 1, l1 has its way.
+_LEAD = 3.0
 _WEIGHTED = re.compile(r"([0-9][0-9.eE-]*)\s*\*\s*(.+)")
 
 
@@ -81,7 +83,7 @@ def _number(text: str, name: str) -> float:
 
 
 def weighed(total: Sum, made: np.ndarray, wanted: np.ndarray, *, seed: int) -> pj.Distance:
-    """The sum as a distance; weights that were not given make parts as large as the first.
+    """The sum as a distance; a part whose weight was not given is three times the first.
 
     Args:
       total: the sum.
@@ -109,11 +111,11 @@ def weighed(total: Sum, made: np.ndarray, wanted: np.ndarray, *, seed: int) -> p
             own = value(distance)
             if not (np.isfinite(own) and own > 0 and first > 0):
                 raise InputError(
-                    f"--losses: {distance.name} is {own:g} on bicubic enlargements, "
+                    f"--losses: {distance.name} is {own:g} before training, "
                     f"and {total.distances[0].name} {first:g}: give the weights of {total.name!r}"
                 )
             # Two digits: no rounding of another machine changes it, and people can repeat it.
-            weight = float(f"{first / own:.2g}")
+            weight = float(f"{_LEAD * first / own:.2g}")
         parts[distance.name] = (weight, distance)
     return pj.weighted_sum(
         parts, name=" + ".join(f"{w:g} * {name}" for name, (w, _) in parts.items())

@@ -1,4 +1,4 @@
-"""Pictures to learn from and to judge by, and batches of their crops."""
+"""Pictures to learn from, in crops, and others to judge by."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from PIL import Image
 import perceptual_jax as pj
 from experiments.common.data import embedded_files, embedded_picture
 from experiments.common.pictures import named_pictures
-from experiments.common.training import Batch
 from perceptual_jax.errors import InputError
 
-__all__ = ["Crops", "learned_from", "pictures_to_judge", "small", "whole_blocks"]
+__all__ = ["Crops", "learned_from", "pictures_to_judge"]
 
 _TESTED = ("chelsea", "coffee")
 _TEST_SIDE = 256
@@ -57,12 +56,12 @@ def _shorter_side(path: Path) -> int:
         raise InputError(f"{path} cannot be read as an image: replace or remove it") from error
 
 
-def pictures_to_judge(test: tuple[str, ...], scale: int) -> dict[str, dict[str, np.ndarray]]:
-    """The pictures to judge by: `{set: {name: uint8 [h, w, 3]}}`, their sides multiples of scale.
+def pictures_to_judge(test: tuple[str, ...], multiple: int) -> dict[str, dict[str, np.ndarray]]:
+    """The pictures to judge by: `{set: {name: uint8 [h, w, 3]}}`.
 
     Args:
       test: folders, each a set of its name; or "embedded".
-      scale: how many times larger they are than what they will be made of.
+      multiple: of which their sides are made multiples; the last rows and columns are left out.
 
     Raises:
       InputError: for what is neither, or comes twice.
@@ -78,7 +77,7 @@ def pictures_to_judge(test: tuple[str, ...], scale: int) -> dict[str, dict[str, 
         name = text if text == "embedded" else Path(text).resolve().name
         if name in sets:
             raise InputError(f"--test names {name!r} twice: rename one of the folders")
-        sets[name] = {each: whole_blocks(picture, scale) for each, picture in pictures.items()}
+        sets[name] = {each: _whole_blocks(picture, multiple) for each, picture in pictures.items()}
         least = min(min(picture.shape[:2]) for picture in sets[name].values())
         if least < 64:
             raise InputError(
@@ -95,34 +94,16 @@ def whole_blocks(picture: np.ndarray, scale: int) -> np.ndarray:
     return picture[:height, :width]
 
 
-def small(picture: np.ndarray, scale: int, resizer: str) -> np.ndarray:
-    """What is left of a picture [h, w, 3] at a fraction of its sides, antialiased."""
-    height, width = picture.shape[:2]
-    return pj.images.resize(picture, (height // scale, width // scale), method=resizer)
-
-
 class Crops:
-    """Batches of crops, by (seed, step) alone.
+    """Square crops of pictures, turned and mirrored, all as the random generator says."""
 
-    A crop is of a picture chosen at random, at a random place, turned and mirrored at random; the
-    small one is made from it.
-    """
-
-    def __init__(self, files: list[Path], *, crop: int, scale: int, resizer: str, seed: int):
-        """Crops of `crop` small pixels a side from these files."""
+    def __init__(self, files: list[Path]):
+        """Crops of these pictures, which are read when they are first needed."""
         self._files, self._kept, self._bytes = files, dict[Path, np.ndarray](), 0
-        self._crop, self._scale, self._resizer, self._seed = crop, scale, resizer, seed
 
-    def batch(self, step: int, count: int) -> Batch:
-        """Small crops uint8 [count, crop, crop, 3], and what is wanted, scale times as large."""
-        rng = np.random.default_rng([self._seed, 7, step])
-        wanted = [self._large(rng) for _ in range(count)]
-        given = [small(image, self._scale, self._resizer) for image in wanted]
-        return Batch(np.stack(given), np.stack(wanted))
-
-    def _large(self, rng: np.random.Generator) -> np.ndarray:
+    def draw(self, side: int, rng: np.random.Generator) -> np.ndarray:
+        """uint8 [side, side, 3], of a picture and at a place where it happens to be."""
         picture = self._read(self._files[rng.integers(len(self._files))])
-        side = self._crop * self._scale
         top, left = (rng.integers(length - side + 1) for length in picture.shape[:2])
         image = picture[top : top + side, left : left + side]
         down, across, turned = rng.integers(2, size=3)
@@ -137,3 +118,8 @@ class Crops:
             self._kept[path] = picture
             self._bytes += picture.nbytes
         return picture
+
+
+def _whole_blocks(picture: np.ndarray, multiple: int) -> np.ndarray:
+    height, width = (side // multiple * multiple for side in picture.shape[:2])
+    return picture[:height, :width]
