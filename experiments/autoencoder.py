@@ -26,22 +26,16 @@ import numpy as np
 import optax
 
 import perceptual_jax as pj
+from experiments.common.batches import floats, in_batches
 from experiments.common.data import Pictures
 from experiments.common.generators import Autoencoder, network, parameter_count, widths
+from experiments.common.networks import Weights
 from experiments.common.options import check_bounds
-from experiments.common.reconstruction import (
-    SAMPLES,
-    SHOWN,
-    Judge,
-    Outcome,
-    floats,
-    in_batches,
-    interpolated,
-    normal_samples,
-    under_each,
-)
+from experiments.common.outcomes import INTERPOLATED, SHOWN, Outcome
+from experiments.common.reconstruction import Judge, under_each
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, file_name, resumed
+from experiments.common.samplers import drawn, line
 from experiments.common.training import Method, Schedule, State, train
 from perceptual_jax.statistics import relative_sharpness
 
@@ -79,6 +73,13 @@ class Config:
     """Of Adam, with betas .5 and .999; it falls to 0 along half a cosine."""
     clip: float = 0.0
     """The greatest norm of a gradient, which is scaled down to it; 0 for any."""
+    samples: int = 128
+    """How many samples are judged, of codes drawn from the normal distribution with the mean and
+    the covariance of the learned images' codes."""
+    neighbours: tuple[str, ...] = ("l2", "lpips-alex")
+    """Distances under which the nearest images learned from are sought for samples."""
+    feature_weights: Weights = "trained"
+    """Of the VGG-16 in whose features sets of images are compared."""
     seed: int = 0
     """Of all random draws."""
     snapshot_every: int = 100
@@ -92,7 +93,7 @@ class Config:
 
 
 PRESETS = {
-    "quick": Config(images=160, size=32, epochs=50),
+    "quick": Config(images=160, size=32, epochs=50, samples=64),
     "default": Config(),
     "paper": Config(
         distances=("l2", "mmd++", "vgg16"),
@@ -103,6 +104,7 @@ PRESETS = {
         epochs=200,
         batch=64,
         learning_rate=2e-4,
+        samples=1024,
         snapshot_every=500,
     ),
 }
@@ -166,11 +168,15 @@ def train_under(
 
     codes = codes_of(floats(learned.images))
     made = images_of(held_codes := codes_of(wanted))
+    draws = drawn(
+        ("normal",), codes, images_of, count=config.samples, between=INTERPOLATED, seed=config.seed
+    )
+    between = line(held_codes[0], held_codes[-1], INTERPOLATED)
     return Outcome(
         made,
         images_of(codes[:SHOWN]),
-        images_of(normal_samples(codes, SAMPLES, config.seed)),
-        images_of(interpolated(held_codes[0], held_codes[-1])),
+        draws.samples,
+        {"codes": images_of(between), **draws.interpolations},
         judge(made, wanted),
         metrics,
     )
@@ -207,6 +213,7 @@ def _check(config: Config) -> None:
             **{"images": (1, 10**9), "code": (1, 10**6), "epochs": (1, 10**6)},
             **{"batch": (2, 10**6), "microbatches": (1, 10**6), "snapshot_every": (1, 10**9)},
             **{"learning_rate": (1e-9, 1e3), "clip": (0, 1e30), "seed": (0, 2**31 - 1)},
+            "samples": (2, 10**6),
         },
     )
     widths(config.size, config.width)

@@ -3,7 +3,8 @@
     min over weights and codes of mean_i d(generator(code_i), image_i)
 
 There is no encoder and no adversary: the distance alone says what the images are to look like. What
-was learned is then judged by images held out, whose codes are sought with the generator as it is.
+was learned is then judged by images held out, whose codes are sought with the generator as it is;
+and by samples, whose codes are drawn as the learned ones lie.
 
     perceptual-jax glo                     # embedded pictures, some minutes on 2 cores
     perceptual-jax glo --preset quick      # about a minute
@@ -12,6 +13,8 @@ was learned is then judged by images held out, whose codes are sought with the g
 References:
   P. Bojanowski, A. Joulin, D. Lopez-Paz, A. Szlam, "Optimizing the Latent Space of Generative
   Networks", ICML 2018, https://arxiv.org/abs/1707.05776
+  Y. Hoshen, K. Li, J. Malik, "Non-Adversarial Image Synthesis with Generative Latent Nearest
+  Neighbors", CVPR 2019, https://arxiv.org/abs/1812.08985 (codes drawn by IMLE)
   A. Radford, L. Metz, S. Chintala, "Unsupervised Representation Learning with Deep Convolutional
   Generative Adversarial Networks", ICLR 2016, https://arxiv.org/abs/1511.06434
 """
@@ -29,25 +32,18 @@ import numpy as np
 import optax
 
 import perceptual_jax as pj
+from experiments.common.batches import floats, in_batches
 from experiments.common.code_table import CodeTable, code_table, move
 from experiments.common.data import Pictures
 from experiments.common.generators import Generator, Network, network, parameter_count, widths
-from experiments.common.loop import Interrupted
+from experiments.common.networks import Weights
 from experiments.common.options import check_bounds
-from experiments.common.progress import Advance, progress
-from experiments.common.reconstruction import (
-    SAMPLES,
-    SHOWN,
-    Judge,
-    Outcome,
-    floats,
-    in_batches,
-    interpolated,
-    normal_samples,
-    under_each,
-)
+from experiments.common.outcomes import INTERPOLATED, SHOWN, Outcome
+from experiments.common.progress import Advance
+from experiments.common.reconstruction import Judge, stoppable, under_each
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, file_name, resumed
+from experiments.common.samplers import Kind, drawn, line, unit
 from experiments.common.training import Codes, Method, Schedule, State, train
 from perceptual_jax._typing import Array
 from perceptual_jax.statistics import relative_sharpness
@@ -98,6 +94,17 @@ class Config:
     """The greatest norm of the generator's gradient, which is scaled down to it; 0 for any."""
     held_out_steps: int = 100
     """How many steps of Adam seek the codes of held-out images."""
+    samplers: tuple[Kind, ...] = ("normal", "imle", "gmmn")
+    """How codes are drawn: normal with the learned codes' covariance, or made of noise by a network
+    fitted to them: IMLE's, GMMN's."""
+    sampler_steps: int = 2000
+    """How many steps of Adam fit such a network."""
+    samples: int = 128
+    """How many samples of each sampler are judged."""
+    neighbours: tuple[str, ...] = ("l2", "lpips-alex")
+    """Distances under which the nearest images learned from are sought for samples."""
+    feature_weights: Weights = "trained"
+    """Of the VGG-16 in whose features sets of images are compared."""
     seed: int = 0
     """Of all random draws."""
     snapshot_every: int = 100
@@ -111,7 +118,9 @@ class Config:
 
 
 PRESETS = {
-    "quick": Config(images=160, size=32, epochs=50, held_out_steps=60),
+    "quick": Config(
+        images=160, size=32, epochs=50, held_out_steps=60, sampler_steps=1000, samples=64
+    ),
     "default": Config(),
     "paper": Config(
         distances=("l2", "mmd++", "vgg16"),
@@ -121,6 +130,8 @@ PRESETS = {
         width=1.0,
         epochs=200,
         batch=64,
+        sampler_steps=20_000,
+        samples=1024,
         snapshot_every=500,
     ),
 }
@@ -248,28 +259,32 @@ def learn_under(
     codes, wanted = state.table.codes[:count], floats(held.images)
     batch = _batch_of(config, wanted)
     total = -(-len(wanted) // batch) * batch * config.held_out_steps
-    with progress(f"{distance.name}, held out", total, unit="images") as advance:
-
-        def advance_or_stop(count: int = 1) -> None:
-            advance(count)
-            if asked_to_stop():
-                raise Interrupted(
-                    f"stopped at the held-out images of {distance.name}; "
-                    f"go on with: {folder.resume_command}"
-                )
-
-        held_codes = sought_codes(
-            config, generator, distance, state, codes, wanted, advance_or_stop
+    stopping = partial(stoppable, folder=folder, asked_to_stop=asked_to_stop)
+    with stopping(f"{distance.name}, held out", total, unit="images") as advance:
+        held_codes = sought_codes(config, generator, distance, state, codes, wanted, advance)
+    total = config.sampler_steps * sum(kind != "normal" for kind in config.samplers)
+    with stopping(f"{distance.name}, samplers", total, unit="steps") as advance:
+        draws = drawn(
+            config.samplers,
+            codes,
+            images_of,
+            count=config.samples,
+            between=INTERPOLATED,
+            seed=config.seed,
+            steps=config.sampler_steps,
+            unit_norm=config.unit_norm,
+            advance=advance,
         )
-    samples = normal_samples(codes, SAMPLES, config.seed)
-    if config.unit_norm:
-        samples /= np.linalg.norm(samples, axis=1, keepdims=True)
     made = images_of(held_codes)
+    between = line(held_codes[0], held_codes[-1], INTERPOLATED)
     return Outcome(
         made,
         images_of(codes[:SHOWN]),
-        images_of(samples),
-        images_of(interpolated(held_codes[0], held_codes[-1], unit_norm=config.unit_norm)),
+        draws.samples,
+        {
+            "codes": images_of(unit(between) if config.unit_norm else between),
+            **draws.interpolations,
+        },
         judge(made, wanted),
         metrics,
     )
@@ -301,6 +316,7 @@ def _check(config: Config) -> None:
             **{"batch": (2, 10**6), "microbatches": (1, 10**6), "snapshot_every": (1, 10**9)},
             **{"learning_rate": (1e-9, 1e3), "decay": (1e-9, 1), "decay_every": (1, 10**9)},
             **{"code_deviation": (1e-9, 1e3), "clip": (0, 1e30), "held_out_steps": (1, 10**6)},
+            **{"sampler_steps": (1, 10**9), "samples": (2, 10**6)},
             "seed": (0, 2**31 - 1),
         },
     )

@@ -1,4 +1,7 @@
-"""Measures of images, and of distances over data sets: sharpness, agreement with people."""
+"""Measures of images and of sets of them, and of distances over data sets.
+
+Sharpness; how far apart two sets are, as points in any space; agreement with people.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from perceptual_jax._typing import Array, Float, ImageLike, ValueRange
-from perceptual_jax.errors import InputError
+from perceptual_jax.errors import InputError, positive_integer
 from perceptual_jax.ops.value_range import UNIT, mapper
 
 __all__ = [
     "Interval",
     "bootstrap_means",
+    "frechet_distance",
     "gradient_energy",
     "human_ceiling",
     "interval",
     "jnd_average_precision",
+    "kernel_distance",
     "relative_sharpness",
+    "sliced_wasserstein",
     "two_afc_agreement",
 ]
 
@@ -67,6 +73,153 @@ def relative_sharpness(
     """
     energy = gradient_energy(images, value_range=value_range)
     return energy / gradient_energy(references, value_range=value_range).mean()
+
+
+# --- Sets ----------------------------------------------------------------------------------
+
+
+def frechet_distance(x: ArrayLike, y: ArrayLike) -> float:
+    """How far apart two sets of points are as normal distributions.
+
+    |mean x - mean y|^2 + tr(A + B - 2 (A B)^(1/2)), A and B the covariances: the square of the
+    2-Wasserstein distance of the normal distributions with the sets' means and covariances.
+
+    Small sets are far apart also where both are of one distribution: the covariance of n points
+    has rank n - 1. Compare numbers of sets of one size alone, and with the number of a set that is
+    known to be of the distribution.
+
+    Args:
+      x: points, features of images say, [n, d], at least two.
+      y: others, [m, d], at least two.
+
+    Returns:
+      At least 0, computed in float64.
+
+    Raises:
+      InputError: for fewer points, of other lengths, or that are not finite.
+
+    Example:
+      >>> from perceptual_jax.statistics import frechet_distance
+      >>> round(frechet_distance([[0.0], [2.0]], [[3.0], [7.0]]), 6)  # (5 - 1)^2 and (2^.5)^2
+      18.0
+
+    References:
+      D. Dowson, B. Landau, "The Frechet Distance between Multivariate Normal Distributions",
+      Journal of Multivariate Analysis 1982.
+      M. Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash
+      Equilibrium", NIPS 2017, https://arxiv.org/abs/1706.08500 (of Inception's features: FID)
+    """
+    x, y = _two_sets(x, y)
+    mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
+    root_x, root_y = _root_of_covariance(x), _root_of_covariance(y)
+    # With A = R^T R and B = S^T S, the trace of (A B)^(1/2) is the sum of R S^T's singular
+    # values: no root of a matrix is taken, and none needs full rank.
+    shared = np.linalg.svd(root_x @ root_y.T, compute_uv=False).sum()
+    spread = np.square(root_x).sum() + np.square(root_y).sum() - 2 * shared
+    return float(np.square(mean_x - mean_y).sum() + max(spread, 0.0))
+
+
+def _root_of_covariance(points: np.ndarray) -> np.ndarray:
+    """R [at most d, d] of which R^T R is the points' covariance."""
+    centred = (points - points.mean(axis=0)) / np.sqrt(len(points) - 1)
+    return centred if len(points) <= points.shape[1] else np.asarray(np.linalg.qr(centred, "r"))
+
+
+_ROWS = 1024
+"""Of a kernel's values, how many rows are held at a time."""
+
+
+def kernel_distance(x: ArrayLike, y: ArrayLike) -> float:
+    """The squared maximum mean discrepancy of two sets of points under k(u, v) = (u.v / d + 1)^3.
+
+    mean_(i != j) k(x_i, x_j) + mean_(i != j) k(y_i, y_j) - 2 mean_ij k(x_i, y_j), which has no
+    bias: for two sets of one distribution, of any sizes, it is 0 on average, and half the time
+    below.
+
+    Args:
+      x: points, features of images say, [n, d], at least two.
+      y: others, [m, d], at least two.
+
+    Returns:
+      A number, computed in float64.
+
+    Raises:
+      InputError: for fewer points, of other lengths, or that are not finite.
+
+    Example:
+      >>> from perceptual_jax.statistics import kernel_distance
+      >>> kernel_distance([[0.0], [0.0]], [[1.0], [1.0]])  # 1 + 2^3 - 2
+      7.0
+
+    References:
+      M. Binkowski, D. Sutherland, M. Arbel, A. Gretton, "Demystifying MMD GANs", ICLR 2018,
+      https://arxiv.org/abs/1801.01401 (of Inception's features: KID)
+    """
+    x, y = _two_sets(x, y)
+
+    def kernel_sum(a: np.ndarray, b: np.ndarray) -> float:
+        rows = (a[start : start + _ROWS] for start in range(0, len(a), _ROWS))
+        return sum(((some @ b.T / b.shape[1] + 1) ** 3).sum() for some in rows)
+
+    def within(a: np.ndarray) -> float:
+        alone = ((np.square(a).sum(axis=1) / a.shape[1] + 1) ** 3).sum()
+        return (kernel_sum(a, a) - alone) / (len(a) * (len(a) - 1))
+
+    return float(within(x) + within(y) - 2 * kernel_sum(x, y) / (len(x) * len(y)))
+
+
+def sliced_wasserstein(
+    x: ArrayLike, y: ArrayLike, *, num_projections: int = 256, seed: int = 0
+) -> float:
+    """The 1-Wasserstein distance of two sets of points along a direction, a mean over directions.
+
+    Sets may differ in size: each is a distribution in which every point weighs the same.
+
+    Args:
+      x: points, patches of images say, [n, d], at least two.
+      y: others, [m, d], at least two.
+      num_projections: how many directions of length 1 are drawn.
+      seed: of the directions.
+
+    Returns:
+      At least 0, in the points' unit; more for small sets, also where both are of one
+      distribution.
+
+    Raises:
+      InputError: for fewer points, of other lengths, or that are not finite.
+
+    Example:
+      >>> from perceptual_jax.statistics import sliced_wasserstein
+      >>> sliced_wasserstein([[0.0], [1.0]], [[2.0], [3.0]])
+      2.0
+
+    References:
+      J. Rabin, G. Peyre, J. Delon, M. Bernot, "Wasserstein Barycenter and Its Application to
+      Texture Mixing", SSVM 2011.
+    """
+    x, y = _two_sets(x, y)
+    positive_integer("num_projections", num_projections)
+    directions = np.random.default_rng(seed).standard_normal((x.shape[1], num_projections))
+    directions /= np.linalg.norm(directions, axis=0)
+    along = np.concatenate([x @ directions, y @ directions]).T
+    order = np.argsort(along, axis=-1)
+    # Between one value and the next, the distance grows by the gap of the distribution functions.
+    share = np.where(order < len(x), 1 / len(x), -1 / len(y))
+    apart = np.abs(np.cumsum(share, axis=-1)[:, :-1])
+    steps = np.diff(np.take_along_axis(along, order, axis=-1), axis=-1)
+    return float((apart * steps).sum(axis=-1).mean())
+
+
+def _two_sets(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1:] != y.shape[1:] or min(len(x), len(y)) < 2:
+        raise InputError(
+            "x and y must be points [n, d] and [m, d], at least two each; "
+            f"got {list(x.shape)} and {list(y.shape)}"
+        )
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise InputError("x and y must be finite; got NaN or infinity")
+    return x, y
 
 
 # --- Human judgements ----------------------------------------------------------------------

@@ -1,9 +1,10 @@
-"""Measures of images."""
+"""Measures of images, of sets of them, and of distances."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy
 
 import perceptual_jax as pj
 from perceptual_jax import statistics
@@ -39,6 +40,96 @@ def test_flat_references_are_infinitely_dull():
 def test_one_pixel_has_no_gradient():
     with pytest.raises(pj.InputError, match="at least 2x2"):
         statistics.gradient_energy(IMAGES[:, :1])
+
+
+# --- Sets ----------------------------------------------------------------------------------
+
+
+def normal_points(count, size, seed, shift=0.0, spread=1.0):
+    """Points with their own covariance."""
+    rng = np.random.default_rng(seed)
+    return shift + spread * rng.standard_normal((count, size)) @ rng.standard_normal((size, size))
+
+
+@pytest.mark.parametrize(("n", "m"), [(40, 60), (40, 5), (3, 4)], ids=["many", "mixed", "few"])
+def test_frechet_distance_is_that_of_the_formula(n, m):
+    """With SciPy's root of a matrix, also where covariances lack rank."""
+    x, y = normal_points(n, 6, 0), normal_points(m, 6, 1, shift=0.5)
+    a, b = np.cov(x.T), np.cov(y.T)
+    # The root of a matrix without full rank exists where it is symmetric: (A^.5 B A^.5)^.5.
+    half = scipy.linalg.sqrtm(a + 1e-13 * np.eye(6))
+    root = scipy.linalg.sqrtm(half @ b @ half + 1e-13 * np.eye(6))
+    wanted = np.square(x.mean(0) - y.mean(0)).sum() + np.trace(a + b - 2 * root.real)
+    assert statistics.frechet_distance(x, y) == pytest.approx(wanted, rel=1e-5)
+    assert statistics.frechet_distance(y, x) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_frechet_distance_of_normals_is_the_squared_wasserstein_distance():
+    """Of samples of N(0, 1) and N(3, 2^2) in one dimension: 3^2 + (2 - 1)^2."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((100_000, 1)), 3 + 2 * rng.standard_normal((100_000, 1))
+    assert statistics.frechet_distance(x, y) == pytest.approx(10, rel=0.02)
+
+
+def test_frechet_distance_of_a_set_to_itself_is_0_and_more_for_small_ones():
+    x = normal_points(200, 6, 0)
+    assert statistics.frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
+    small, large = (statistics.frechet_distance(x[:100], x[100 : 100 + k]) for k in (5, 100))
+    assert small > 2 * large > 0
+
+
+def test_kernel_distance_is_its_definition():
+    x, y = normal_points(7, 3, 0), normal_points(5, 3, 1)
+    k = lambda u, v: (u @ v / 3 + 1) ** 3  # noqa: E731
+    within = [
+        np.mean([k(a, b) for i, a in enumerate(s) for j, b in enumerate(s) if i != j])
+        for s in (x, y)
+    ]
+    wanted = sum(within) - 2 * np.mean([k(a, b) for a in x for b in y])
+    assert statistics.kernel_distance(x, y) == pytest.approx(wanted)
+
+
+def test_kernel_distance_in_blocks_is_the_same(monkeypatch):
+    x, y = normal_points(7, 3, 0), normal_points(5, 3, 1)
+    whole = statistics.kernel_distance(x, y)
+    monkeypatch.setattr(statistics, "_ROWS", 2)
+    assert statistics.kernel_distance(x, y) == pytest.approx(whole, rel=1e-12)
+
+
+def test_kernel_distance_has_no_bias():
+    """0 on average for sets of one distribution, within three standard errors."""
+    rng = np.random.default_rng(0)
+    drawn = [statistics.kernel_distance(*rng.standard_normal((2, 6, 3))) for _ in range(500)]
+    assert abs(np.mean(drawn)) < 3 * np.std(drawn) / np.sqrt(500)
+    assert 0.3 < np.mean(np.array(drawn) < 0) < 0.8
+
+
+def test_sliced_wasserstein_is_scipys_along_every_direction():
+    x, y = normal_points(30, 4, 0), normal_points(17, 4, 1, shift=1.0)
+    directions = np.random.default_rng(5).standard_normal((4, 9))
+    directions /= np.linalg.norm(directions, axis=0)
+    wanted = [scipy.stats.wasserstein_distance(x @ d, y @ d) for d in directions.T]
+    found = statistics.sliced_wasserstein(x, y, num_projections=9, seed=5)
+    assert found == pytest.approx(np.mean(wanted), rel=1e-12)
+    assert statistics.sliced_wasserstein(x, x) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        statistics.frechet_distance,
+        statistics.kernel_distance,
+        statistics.sliced_wasserstein,
+    ],
+)
+def test_sets_that_cannot_be_compared(measure):
+    points = normal_points(4, 3, 0)
+    for x, y in [(points, points[:1]), (points, points[:, :2]), (points[0], points)]:
+        with pytest.raises(pj.InputError, match="at least two"):
+            measure(x, y)
+    for bad in (np.nan, np.inf):
+        with pytest.raises(pj.InputError, match="finite"):
+            measure(points, [[bad, 0, 0], [0, 0, 0]])
 
 
 # --- Human judgements ----------------------------------------------------------------------

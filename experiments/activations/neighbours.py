@@ -1,21 +1,16 @@
-"""The patches that a distance finds nearest to one."""
+"""Patches of images, and those that a distance finds nearest to one."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-import perceptual_jax as pj
-from perceptual_jax._typing import Array, Embedding, Params
 from perceptual_jax.ops.windows import extract_windows, window_counts
 from perceptual_jax.statistics import gradient_energy
 
-__all__ = ["Patches", "cut", "detailed", "distances_to", "nearest"]
-
-_AT_ONCE = 64
+__all__ = ["Patches", "cut", "detailed", "nearest"]
 
 
 class Patches(NamedTuple):
@@ -56,28 +51,6 @@ def detailed(patches: Patches, image: int, count: int) -> list[int]:
     own = np.flatnonzero(patches.image == image)
     energy = np.asarray(gradient_energy(patches.pixels[own]))
     return _apart(patches, own[np.argsort(-energy, kind="stable")], [], count)
-
-
-def distances_to(
-    distance: pj.Distance, params: Params, queries: np.ndarray, patches: np.ndarray
-) -> np.ndarray:
-    """The distance of every query [q, s, s, 3] to every patch [p, s, s, 3]: [q, p].
-
-    A few patches are embedded at a time: all of them would take a megabyte each under VGG-16.
-    """
-
-    @jax.jit
-    def of_some(params: Params, embedded: Embedding, some: Array) -> Array:
-        return pj.pairwise(distance, params, embedded, distance.embed(params, some))
-
-    embedded = jax.jit(lambda params, images: distance.embed(params, images))(params, queries)
-    found = []
-    for start in range(0, len(patches), _AT_ONCE):
-        # The last ones wrap around, so that one program serves all.
-        which = np.arange(start, start + min(_AT_ONCE, len(patches))) % len(patches)
-        values = np.asarray(of_some(params, embedded, patches[which]))
-        found.append(values[:, : len(patches) - start])
-    return np.concatenate(found, axis=1)
 
 
 def nearest(patches: Patches, distances: np.ndarray, query: int, count: int) -> list[int]:

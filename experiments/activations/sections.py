@@ -11,7 +11,7 @@ import numpy as np
 import perceptual_jax as pj
 from experiments.activations.config import Inputs
 from experiments.activations.maximise import maximised
-from experiments.activations.neighbours import cut, detailed, distances_to, nearest
+from experiments.activations.neighbours import cut, detailed, nearest
 from experiments.activations.saliency import guided_positive_part, unit_gradients
 from experiments.activations.units import (
     Network,
@@ -21,6 +21,7 @@ from experiments.activations.units import (
     strongest_of_all,
     without_border,
 )
+from experiments.common.neighbours import distances_to
 from experiments.common.progress import progress
 from experiments.compare import heat
 from perceptual_jax.ops.safe import positive_part

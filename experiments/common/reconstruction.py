@@ -1,109 +1,36 @@
-"""What commands that train generators share: how a run goes, what it is judged by, and its page."""
+"""What commands that train generators share: how a run goes, and what it is judged by."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-import jax
 import numpy as np
-from matplotlib.figure import Figure
 
 import perceptual_jax as pj
 from experiments.common import options
+from experiments.common.batches import floats, in_batches
 from experiments.common.data import Pictures, learned_and_held_out
-from experiments.common.loop import interruptible
-from experiments.common.progress import console
+from experiments.common.image_sets import SetJudge, SetScore, feature_distance
+from experiments.common.loop import Interrupted, interruptible
+from experiments.common.outcomes import (
+    SHOWN,
+    Outcome,
+    add_outcomes,
+    add_sets,
+    curves,
+    write_pictures,
+)
+from experiments.common.progress import Advance, console, progress
 from experiments.common.report import Report
-from experiments.common.run_folder import RunFolder, file_name, start
+from experiments.common.run_folder import RunFolder, start
 from experiments.common.training import check_batches
 from experiments.compare import scorer
 from perceptual_jax.statistics import gradient_energy
 
-__all__ = [
-    "Judge",
-    "Outcome",
-    "floats",
-    "in_batches",
-    "interpolated",
-    "normal_samples",
-    "under_each",
-]
-
-SHOWN, SAMPLES, INTERPOLATED = 6, 8, 8
-"""How many reconstructions, samples, and images between two codes a report shows."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What training under one distance came to; images are [n, h, w, 3] in [0, 1].
-
-    Attributes:
-      reconstructions: of all held-out images.
-      learned: of the first images learned from.
-      samples: of codes drawn from a normal distribution with the learned codes' mean and
-        covariance.
-      interpolations: from one held-out image's code to another's.
-      measures: `{measure: its mean over the held-out images}`.
-      metrics: the lines logged on the way.
-    """
-
-    reconstructions: np.ndarray
-    learned: np.ndarray
-    samples: np.ndarray
-    interpolations: np.ndarray
-    measures: dict[str, float]
-    metrics: list[dict[str, Any]]
-
-
-# --- Codes ---------------------------------------------------------------------------------
-
-
-def in_batches(function: Callable[[np.ndarray], Any], array: np.ndarray, size: int) -> Any:
-    """What a function gives for [n, ...], leaves [n, ...], some rows at a time: compiled once."""
-    parts, kept = [], []
-    for first in range(0, len(array), size):
-        part = array[first : first + size]
-        filled = np.concatenate([part, np.repeat(part[:1], size - len(part), axis=0)])
-        parts.append(jax.tree.map(np.asarray, function(filled)))
-        kept.append(len(part))
-    return jax.tree.map(
-        lambda *leaves: np.concatenate([x[:n] for x, n in zip(leaves, kept, strict=True)]), *parts
-    )
-
-
-def normal_samples(codes: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Draws from the normal distribution with the codes' mean and covariance.
-
-    A sum of the codes' deviations from their mean, weighed by normal numbers, has their covariance
-    also where there are fewer codes than numbers in one.
-
-    Args:
-      codes: [n, c], at least two.
-      count: how many to draw.
-      seed: of the draws.
-
-    Returns:
-      [count, c].
-    """
-    mean = codes.mean(axis=0)
-    weights = np.random.default_rng(seed).standard_normal((count, len(codes)))
-    drawn = mean + weights @ (codes - mean) / np.sqrt(len(codes) - 1)
-    return drawn.astype(codes.dtype)
-
-
-def interpolated(first: np.ndarray, last: np.ndarray, *, unit_norm: bool = False) -> np.ndarray:
-    """Codes on the straight line between two [c], both ends included: [INTERPOLATED, c].
-
-    Args:
-      first: the code at one end.
-      last: and at the other.
-      unit_norm: whether they are scaled to length 1.
-    """
-    part = np.linspace(0, 1, INTERPOLATED, dtype=first.dtype)[:, None]
-    codes = (1 - part) * first[None] + part * last[None]
-    return codes / np.linalg.norm(codes, axis=1, keepdims=True) if unit_norm else codes
+__all__ = ["Judge", "stoppable", "under_each"]
 
 
 # --- Judging -------------------------------------------------------------------------------
@@ -138,11 +65,6 @@ def judge_by(measures: Sequence[pj.Distance], *, batch: int, seed: int) -> Judge
 # --- A command's run -----------------------------------------------------------------------
 
 
-def floats(images: np.ndarray) -> np.ndarray:
-    """uint8 images as float32 in [0, 1]."""
-    return images.astype(np.float32) / 255
-
-
 def under_each(
     command: str,
     config: Any,
@@ -175,15 +97,48 @@ def under_each(
         seed=config.seed,
     )
     check_batches(len(learned.images), config.batch, config.microbatches)
-    folder = start(command, config, distances=[*distances, *measures])
+    neighbours = options.made(config.neighbours, config.size, "--neighbours")
+    features = feature_distance(config.feature_weights)
+    folder = start(command, config, distances=[*distances, *measures, *neighbours, features])
     judge = judge_by(measures, batch=config.batch, seed=config.seed)
     with interruptible() as asked_to_stop:
         outcomes = {
             distance.name: learn(distance, learned, held, judge, folder, asked_to_stop)
             for distance in distances
         }
-    _write(config, folder, introduced(len(learned.images)), learned, held, outcomes)
+    judge_set = SetJudge(
+        learned.images,
+        group=min(len(held.images), config.samples),
+        neighbours=neighbours,
+        features=features,
+        seed=config.seed,
+    )
+    sets, outcomes = _judged_sets(judge_set, floats(held.images[: config.samples]), outcomes)
+    report = introduced(len(learned.images))
+    _write(config, folder, report, learned, held, outcomes, judge_set, sets)
     return outcomes
+
+
+def _judged_sets(
+    judge_set: SetJudge, held: np.ndarray, outcomes: Mapping[str, Outcome]
+) -> tuple[SetScore, dict[str, Outcome]]:
+    """What was found of the images held out, and outcomes with what was of theirs."""
+    found = {}
+    total = len(held) * (1 + len(outcomes))
+    total += sum(len(each) for outcome in outcomes.values() for each in outcome.samples.values())
+    with progress("sets of images", total, unit="images") as advance:
+
+        def judged(images: np.ndarray) -> SetScore:
+            score = judge_set(images)
+            advance(len(images))
+            return score
+
+        of_held = judged(held)
+        for name, outcome in outcomes.items():
+            made = {"reconstructed": outcome.reconstructions[: len(held)], **outcome.samples}
+            sets = {row: judged(images) for row, images in made.items()}
+            found[name] = dataclasses.replace(outcome, sets=sets)
+    return of_held, found
 
 
 def _write(
@@ -193,15 +148,27 @@ def _write(
     learned: Pictures,
     held: Pictures,
     outcomes: Mapping[str, Outcome],
+    judge_set: SetJudge,
+    of_held: SetScore,
 ) -> None:
     """Pictures, results.json and the report."""
     originals, wanted = floats(learned.images[:SHOWN]), floats(held.images)
-    _write_pictures(folder, wanted, outcomes)
+    write_pictures(folder, wanted, learned.images, outcomes)
     results = {name: outcome.measures for name, outcome in outcomes.items()}
-    folder.write_json("results.json", {"held_out": results})
-    _add_outcomes(report, originals, wanted, outcomes)
+    sets = {
+        name: {row: score.measures for row, score in outcome.sets.items()}
+        for name, outcome in outcomes.items()
+    }
+    counts = {"learned": len(learned.images), "held out": len(held.images)}
+    counts |= {"samples": config.samples, "a group": judge_set.group}
+    folder.write_json(
+        "results.json",
+        {"held_out": results, "sets": {"images": counts, "held out": of_held.measures, **sets}},
+    )
+    add_outcomes(report, originals, wanted, outcomes)
+    add_sets(report, learned.images, counts, of_held, outcomes)
     report.heading("On the way")
-    report.figure(_curves(outcomes), "Loss and sharpness of every distance against epochs")
+    report.figure(curves(outcomes), "Loss and sharpness of every distance against epochs")
     report.how_it_was_made(
         config,
         "The images are views of five photographs, moved and bent, and every other one "
@@ -213,89 +180,22 @@ def _write(
     for name, values in results.items():
         table = ", ".join(f"{measure} {value:.4g}" for measure, value in values.items())
         console.print(f"{name}: held-out {table}")
+        for row, found in sets[name].items():
+            table = ", ".join(f"{measure} {value:.4g}" for measure, value in found.items())
+            console.print(f"{name}, {row}: {table}")
     console.print(f"report: {folder.path / 'report.html'}")
 
 
-# --- Showing -------------------------------------------------------------------------------
+@contextmanager
+def stoppable(
+    title: str, total: int, *, unit: str, folder: RunFolder, asked_to_stop: Callable[[], bool]
+) -> Iterator[Advance]:
+    """Progress of what is not saved on the way: when asked to stop, `Interrupted` is raised."""
+    with progress(title, total, unit=unit) as advance:
 
+        def advance_or_stop(count: int = 1) -> None:
+            advance(count)
+            if asked_to_stop():
+                raise Interrupted(f"stopped at {title}; go on with: {folder.resume_command}")
 
-def _write_pictures(folder: RunFolder, wanted: np.ndarray, outcomes: Mapping[str, Outcome]) -> None:
-    """The grids of the report as files: reconstructions, samples and interpolations."""
-    rows = [wanted[:SHOWN], *(outcome.reconstructions[:SHOWN] for outcome in outcomes.values())]
-    folder.write_image("reconstructions.png", pj.images.grid([[*row] for row in rows]))
-    for kind in ("samples", "interpolations"):
-        rows = [getattr(outcome, kind) for outcome in outcomes.values()]
-        folder.write_image(f"{kind}.png", pj.images.grid([[*row] for row in rows]))
-    for name, outcome in outcomes.items():
-        for i, image in enumerate(outcome.reconstructions[:SHOWN]):
-            folder.write_image(f"{file_name(name)}-{i + 1}.png", image)
-
-
-def _add_outcomes(
-    report: Report,
-    learned: np.ndarray,
-    wanted: np.ndarray,
-    outcomes: Mapping[str, Outcome],
-) -> None:
-    """The pictures of all losses, one below the other, and the table of their measures."""
-
-    def numbered(images: np.ndarray) -> list[tuple[np.ndarray, str]]:
-        return [(image, str(i + 1)) for i, image in enumerate(images)]
-
-    def rows(originals: np.ndarray, field: str) -> dict[str, list[tuple[np.ndarray, str]]]:
-        made = {name: getattr(outcome, field) for name, outcome in outcomes.items()}
-        found = {"original": originals, **made}
-        return {name: numbered(images[:SHOWN]) for name, images in found.items()}
-
-    report.heading("Reconstructions of images held out")
-    report.pictures(rows(wanted, "reconstructions"))
-    measures = list(next(iter(outcomes.values())).measures)
-    report.table(
-        ["trained under", *measures],
-        [
-            [name, *(f"{outcome.measures[m]:.4g}" for m in measures)]
-            for name, outcome in outcomes.items()
-        ],
-    )
-    report.text(
-        f"Means over the {len(wanted)} images held out. Of distances, smaller is nearer; the "
-        "sharpness is gradient energy relative to the originals, and 1 is as sharp as they are "
-        "(noise raises it too)."
-    )
-    for heading, field, text in (
-        (
-            "Interpolations",
-            "interpolations",
-            "From one held-out image's code to another's, in equal steps.",
-        ),
-        (
-            "Samples",
-            "samples",
-            "Codes drawn from the normal distribution that has the mean and the covariance of the "
-            "learned images' codes.",
-        ),
-    ):
-        report.heading(heading)
-        report.text(text)
-        report.pictures(
-            {name: numbered(getattr(outcome, field)) for name, outcome in outcomes.items()}
-        )
-    report.heading("Reconstructions of images learned from")
-    report.pictures(rows(learned, "learned"))
-
-
-def _curves(outcomes: Mapping[str, Outcome]) -> Figure:
-    """The loss of every distance, relative to its first, and the sharpness, against epochs."""
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for name, outcome in outcomes.items():
-        epochs = [line["epoch"] for line in outcome.metrics]
-        losses = np.array([line["loss"] for line in outcome.metrics])
-        left.plot(epochs, losses / max(losses[0], 1e-30), label=name)
-        right.plot(epochs, [line["sharpness"] for line in outcome.metrics], label=name)
-    left.set(xlabel="epoch", ylabel="loss / first logged loss")
-    right.set(xlabel="epoch", ylabel="sharpness relative to originals")
-    right.legend(fontsize=8)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure
+        yield advance_or_stop

@@ -12,7 +12,7 @@ import perceptual_jax as pj
 from experiments.activations import Config, run
 from experiments.activations.config import layers_of
 from experiments.activations.maximise import maximised
-from experiments.activations.neighbours import cut, detailed, distances_to, nearest
+from experiments.activations.neighbours import cut, detailed, nearest
 from experiments.activations.saliency import guided_positive_part, unit_gradients
 from experiments.activations.units import (
     Network,
@@ -22,6 +22,7 @@ from experiments.activations.units import (
     strongest_of_all,
     without_border,
 )
+from experiments.common.neighbours import distances_to
 from experiments.common.networks import after_relu, before_relu
 from experiments.common.spectrum import image_of
 from perceptual_jax.backbones import BACKBONES, Backbone

@@ -17,7 +17,7 @@ from experiments.common import loop, training
 from experiments.common.code_table import code_table, move
 from experiments.common.data import learned_and_held_out
 from experiments.common.generators import Generator, network
-from experiments.common.reconstruction import in_batches, interpolated, normal_samples
+from experiments.common.reconstruction import stoppable
 from experiments.common.run_folder import start
 from experiments.common.training import Codes, Method, Schedule, batch_rows, train
 
@@ -30,6 +30,7 @@ RANDOM = pj.make("swd(patch_size=3, num_projections=8)").name
 
 TINY = {"images": 40, "held_out": 0.3, "size": 16, "code": 6, "width": 1 / 16, "batch": 8}
 FAST = {"distances": ("l2",), "measures": ("l2",), "epochs": 2, "snapshot_every": 2}
+SETS = {"neighbours": ("l2",), "feature_weights": "random", "samples": 9}
 
 
 @pytest.fixture
@@ -74,39 +75,6 @@ def test_unit_norm_codes_stay_on_the_sphere():
     table = code_table(jax.random.key(0), 4, 5, deviation=0.01, multiple=4, unit_norm=True)
     table = move(table, np.array([1, 2]), jnp.ones((2, 5)), 0.3, unit_norm=True)
     np.testing.assert_allclose(jnp.linalg.norm(table.codes, axis=1), 1, rtol=1e-6)
-
-
-def test_normal_samples_have_the_codes_mean_and_covariance():
-    rng = np.random.default_rng(0)
-    codes = rng.standard_normal((50, 3)) @ np.array([[1, 2, 0], [0, 1, 1], [0, 0, 0.1]]) + 5
-    drawn = normal_samples(codes, 200_000, seed=0)
-    np.testing.assert_allclose(drawn.mean(axis=0), codes.mean(axis=0), atol=0.05)
-    np.testing.assert_allclose(np.cov(drawn.T), np.cov(codes.T), atol=0.1)
-
-
-def test_codes_between_two_begin_and_end_with_them():
-    first, last = np.eye(2, 4, dtype=np.float32)
-    line = interpolated(first, last)
-    np.testing.assert_array_equal(line[[0, -1]], [first, last])
-    np.testing.assert_allclose(
-        np.diff(line, axis=0), line[1:2] - line[:1] + 0 * line[1:], atol=1e-6
-    )
-    arc = interpolated(first, last, unit_norm=True)
-    np.testing.assert_allclose(np.linalg.norm(arc, axis=1), 1, rtol=1e-6)
-
-
-def test_in_batches_is_the_function_of_all():
-    array = np.arange(14.0).reshape(7, 2)
-    seen = []
-
-    def twice(part):
-        seen.append(part.shape)
-        return {"twice": 2 * part, "sum": part.sum(axis=1)}
-
-    found = in_batches(twice, array, 3)
-    assert set(seen) == {(3, 2)}
-    np.testing.assert_array_equal(found["twice"], 2 * array)
-    np.testing.assert_array_equal(found["sum"], array.sum(axis=1))
 
 
 # --- Batches and pictures ------------------------------------------------------------------
@@ -294,15 +262,31 @@ def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_last_checkpoint(
     assert kept.name == "2"
 
 
+def test_what_is_not_saved_on_the_way_stops_when_asked_to(tmp_path):
+    folder = start("glo", Place(str(tmp_path)))
+    asked, told = iter([False, True]), 0
+    stopping = pytest.raises(loop.Interrupted, match=r"stopped at seeking.*--name a --resume")
+    with (
+        stopping,
+        stoppable(
+            "seeking", 9, unit="steps", folder=folder, asked_to_stop=lambda: next(asked)
+        ) as advance,
+    ):
+        for _ in range(9):
+            told += 1
+            advance()
+    assert told == 2
+
+
 # --- The commands --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", [autoencoder, glo], ids=["autoencoder", "glo"])
 def test_a_resumed_run_equals_an_unbroken_one(tmp_path, monkeypatch, command):
     """Bit for bit, after a SIGTERM between two snapshots."""
-    config = command.Config(**TINY, **FAST, out=str(tmp_path))
+    config = command.Config(**TINY, **FAST, **SETS, out=str(tmp_path))
     if command is glo:
-        config = dataclasses.replace(config, held_out_steps=2)
+        config = dataclasses.replace(config, held_out_steps=2, sampler_steps=5)
     whole = command.run(dataclasses.replace(config, name="whole"))["l2"]
     taken = 0
 
@@ -318,8 +302,8 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path, monkeypatch, command):
         with pytest.raises(loop.Interrupted, match="--name broken --resume"):
             command.run(dataclasses.replace(config, name="broken"))
     resumed = command.run(command.Config(out=str(tmp_path), name="broken", resume=True))["l2"]
-    for field in ("reconstructions", "learned", "samples", "interpolations"):
-        np.testing.assert_array_equal(getattr(whole, field), getattr(resumed, field))
+    for field in ("reconstructions", "learned", "samples", "interpolations", "sets"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(whole, field), getattr(resumed, field))
     by_step = {line["step"]: line for line in resumed.metrics}
     assert all(by_step[line["step"]] == line for line in whole.metrics)
 
@@ -330,11 +314,23 @@ def test_the_commands_learn_and_write_what_they_say(cli, tmp_path, command):
     for field, value in TINY.items():
         arguments += [f"--{field.replace('_', '-')}", value]
     arguments += ["--epochs", 60, "--snapshot-every", 60]
+    arguments += ["--feature-weights", "random", "--samples", 9, "--neighbours", "l2"]
+    arguments += ["--sampler-steps", 50] if command == "glo" else []
     outcome = cli(*arguments)
     assert outcome.code == 0, outcome.err
     folder = tmp_path / "runs" / command / "a"
-    results = json.loads((folder / "results.json").read_text())["held_out"]
+    found = json.loads((folder / "results.json").read_text())
+    results, sets = found["held_out"], found["sets"]
     assert set(results) == {"l2", RANDOM}
+    kinds = ["normal", "imle", "gmmn"] if command == "glo" else ["normal"]
+    for name in results:
+        assert list(sets[name]) == ["reconstructed", *kinds]
+        for score in [sets["held out"], *sets[name].values()]:
+            assert set(score) == {
+                *("frechet vgg16-random", "kernel vgg16-random", "sliced wasserstein"),
+                *("sharpness", "nearest l2"),
+            }
+            assert all(np.isfinite(number) for number in score.values())
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for name in results:
         own = [line for line in lines if line["distance"] == name]
@@ -344,6 +340,6 @@ def test_the_commands_learn_and_write_what_they_say(cli, tmp_path, command):
     of_the_mean = pj.make("l2")({}, held.images.astype(np.float32) / 255, mean).mean()
     # Nearer than the best guess that is the same for all.
     assert results["l2"]["l2"] < of_the_mean
-    for name in ("reconstructions.png", "samples.png", "interpolations.png"):
+    for name in ("reconstructions.png", "samples.png", "interpolations.png", "neighbours.png"):
         assert pj.images.read(folder / name).std() > 10
     assert "Samples" in (folder / "report.html").read_text()
