@@ -84,6 +84,8 @@ class Config:
     """Of all random draws."""
     snapshot_every: int = 100
     """Save a checkpoint, log metrics and draw reconstructions every so many steps."""
+    keep: int = 1
+    """How many of the last checkpoints to keep, beside the one with the least loss."""
     out: str = "runs"
     """Where runs are kept."""
     name: str | None = None
@@ -123,7 +125,9 @@ def train_under(
     asked_to_stop: Callable[[], bool],
 ) -> Outcome:
     """Trains under one distance, and looks at what became of it."""
-    schedule = Schedule(config.epochs, config.batch, config.snapshot_every, config.seed)
+    schedule = Schedule(
+        config.epochs, config.batch, config.snapshot_every, config.seed, config.keep
+    )
     module = Autoencoder(config.size, config.code, config.width)
     shape = (2, config.size, config.size, 3)
     rate = optax.cosine_decay_schedule(config.learning_rate, schedule.steps(len(learned.images)))
@@ -212,6 +216,7 @@ def _check(config: Config) -> None:
         {
             **{"images": (1, 10**9), "code": (1, 10**6), "epochs": (1, 10**6)},
             **{"batch": (2, 10**6), "microbatches": (1, 10**6), "snapshot_every": (1, 10**9)},
+            "keep": (1, 10**6),
             **{"learning_rate": (1e-9, 1e3), "clip": (0, 1e30), "seed": (0, 2**31 - 1)},
             "samples": (2, 10**6),
         },

@@ -109,6 +109,8 @@ class Config:
     """Of all random draws."""
     snapshot_every: int = 100
     """Save a checkpoint, log metrics and draw reconstructions every so many steps."""
+    keep: int = 1
+    """How many of the last checkpoints to keep, beside the one with the least loss."""
     out: str = "runs"
     """Where runs are kept."""
     name: str | None = None
@@ -206,7 +208,9 @@ def learn_under(
     asked_to_stop: Callable[[], bool],
 ) -> Outcome:
     """Learns under one distance, and looks at what became of it."""
-    schedule = Schedule(config.epochs, config.batch, config.snapshot_every, config.seed)
+    schedule = Schedule(
+        config.epochs, config.batch, config.snapshot_every, config.seed, config.keep
+    )
     count = len(learned.images)
     decay_steps = config.decay_every * (count // config.batch)
     code_rate, weight_rate = (
@@ -314,6 +318,7 @@ def _check(config: Config) -> None:
         {
             **{"images": (1, 10**9), "code": (1, 10**6), "epochs": (1, 10**6)},
             **{"batch": (2, 10**6), "microbatches": (1, 10**6), "snapshot_every": (1, 10**9)},
+            "keep": (1, 10**6),
             **{"learning_rate": (1e-9, 1e3), "decay": (1e-9, 1), "decay_every": (1, 10**9)},
             **{"code_deviation": (1e-9, 1e3), "clip": (0, 1e30), "held_out_steps": (1, 10**6)},
             **{"sampler_steps": (1, 10**9), "samples": (2, 10**6)},

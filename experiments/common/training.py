@@ -83,12 +83,14 @@ class Schedule(NamedTuple):
       batch: how many images a step takes.
       snapshot_every: in steps: a checkpoint is saved and a line logged.
       seed: of the batches' order.
+      keep: how many of the last checkpoints are kept, beside the one with the least loss.
     """
 
     epochs: int
     batch: int
     snapshot_every: int
     seed: int = 0
+    keep: int = 1
 
     def steps(self, images: int) -> int:
         """Of how many steps training is; what does not fill a batch waits for the next epoch."""
@@ -272,7 +274,7 @@ def train(
                 # The line first: one too many is dropped on resuming, one too few is lost.
                 folder.log(**line)
                 metrics.append(line)
-                checkpoint.save(saved, step, state)
+                checkpoint.save(saved, step, state, keep=schedule.keep, loss=line["loss"])
                 sound = step
             advance_bar(length * schedule.batch)
             if stopping:

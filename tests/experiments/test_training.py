@@ -252,6 +252,21 @@ def test_a_clipped_gradient_is_as_long_as_it_may_be(tmp_path):
     assert float(optax.tree_utils.tree_norm(moved)) == pytest.approx(0.1 * 1e-3, rel=1e-2)
 
 
+def test_the_last_checkpoints_and_the_best_are_kept(tmp_path):
+    """Of all that were saved, the last two, and that with the least loss."""
+    config = autoencoder.Config(
+        **{**TINY, **FAST, **SETS, "epochs": 3, "snapshot_every": 1, "keep": 2},
+        out=str(tmp_path),
+        name="a",
+    )
+    outcome = autoencoder.run(config)["l2"]
+    kept = {int(path.name) for path in (tmp_path / "autoencoder/a/checkpoints/l2").iterdir()}
+    steps = [line["step"] for line in outcome.metrics]
+    best = min(outcome.metrics, key=lambda line: (line["loss"], -line["step"]))["step"]
+    assert len(steps) > 4
+    assert kept == {*steps[-2:], best}
+
+
 def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_last_checkpoint(tmp_path):
     """Infinite from the fourth step on, by the rate of the third."""
     rate = lambda step: jnp.where(step == 2, jnp.inf, 1e-3)  # noqa: E731
