@@ -29,6 +29,7 @@ from experiments.common import network_files, options
 from experiments.common.critic import Critic
 from experiments.common.crops import Crops, learned_from, pictures_to_judge
 from experiments.common.generators import network
+from experiments.common.judged import Judged
 from experiments.common.loop import Interrupted, interruptible
 from experiments.common.losses import parsed
 from experiments.common.network_files import Saved
@@ -40,7 +41,7 @@ from experiments.inpaint.config import PRESETS, Config, check
 from experiments.inpaint.judging import Judge, judge_by
 from experiments.inpaint.masks import drawn, with_hole
 from experiments.inpaint.networks import KIND, Filler, multiple
-from experiments.inpaint.report import Judged, write
+from experiments.inpaint.report import write
 
 __all__ = ["PRESETS", "Config", "run"]
 

@@ -41,6 +41,7 @@ from experiments.common import network_files, options
 from experiments.common.critic import Critic
 from experiments.common.crops import learned_from, pictures_to_judge
 from experiments.common.generators import network
+from experiments.common.judged import Judged
 from experiments.common.loop import Interrupted, interruptible
 from experiments.common.losses import parsed
 from experiments.common.network_files import Saved
@@ -51,7 +52,7 @@ from experiments.super_resolution.config import PRESETS, Config, check
 from experiments.super_resolution.judging import judge_by, psnr
 from experiments.super_resolution.networks import KIND, Enlarger, enlarged, enlarger
 from experiments.super_resolution.pairs import Pairs, small
-from experiments.super_resolution.report import Judged, detail, write
+from experiments.super_resolution.report import detail, write
 
 __all__ = ["PRESETS", "Config", "run"]
 
@@ -175,6 +176,6 @@ def _judged(
                 made = {"bicubic": pj.images.resize(given, wanted.shape[:2])}
                 made |= {loss: enlarge(o.params, given) for loss, o in outcomes.items()}
                 values = {method: judge(image, wanted) for method, image in made.items()}
-                found[name][each] = Judged(wanted, made, values)
+                found[name][each] = Judged(wanted, given, made, values)
                 advance()
     return found

@@ -3,52 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
-from rich.table import Table
 
 import perceptual_jax as pj
 from experiments.common.generators import parameter_count
+from experiments.common.judged import (
+    Judged,
+    Means,
+    Sets,
+    add_means,
+    add_way,
+    print_means,
+    write_results,
+)
 from experiments.common.progress import console
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, file_name
 from experiments.common.staged import Outcome
 from experiments.super_resolution.config import Config
-from experiments.super_resolution.pairs import small
 
-__all__ = ["Judged", "detail", "write"]
+__all__ = ["detail", "write"]
 
 _SHOWN, _SIDE, _ZOOM = 8, 96, 3
 """How many pictures a report shows, the side of their crops, and how much larger pixels become."""
-
-
-class Judged(NamedTuple):
-    """A test picture, and what became of it.
-
-    Attributes:
-      wanted: the picture itself, uint8 [h, w, 3].
-      made: `{"bicubic" or loss: uint8 [h, w, 3]}`.
-      values: `{"bicubic" or loss: {measure: value}}`.
-    """
-
-    wanted: np.ndarray
-    made: dict[str, np.ndarray]
-    values: dict[str, dict[str, float]]
-
-
-Sets = Mapping[str, Mapping[str, Judged]]
-"""`{set: {picture: Judged}}`."""
-
-
-def means(pictures: Mapping[str, Judged]) -> dict[str, dict[str, float]]:
-    """`{"bicubic" or loss: {measure: its mean over the pictures}}`."""
-    rows = next(iter(pictures.values())).values
-    return {
-        name: {m: float(np.mean([p.values[name][m] for p in pictures.values()])) for m in row}
-        for name, row in rows.items()
-    }
 
 
 def detail(picture: np.ndarray, side: int, multiple: int) -> tuple[int, int]:
@@ -73,18 +51,7 @@ def write(
     config: Config, folder: RunFolder, outcomes: Mapping[str, Outcome], sets: Sets, files: int
 ) -> None:
     """Writes results.json, the enlarged pictures and the report, and prints the means."""
-    results = {name: means(pictures) for name, pictures in sets.items()}
-    folder.write_json(
-        "results.json",
-        {
-            "means": results,
-            "pictures": {
-                name: {each: judged.values for each, judged in pictures.items()}
-                for name, pictures in sets.items()
-            },
-            "losses": {name: outcome.loss for name, outcome in outcomes.items()},
-        },
-    )
+    means = write_results(folder, outcomes, sets)
     crops = _crops(config, sets)
     for name, row in crops.items():
         folder.write_image(f"crops-{file_name(name)}.png", pj.images.grid([[i for i, _ in row]]))
@@ -92,13 +59,8 @@ def write(
         for each, judged in pictures.items():
             for method, image in judged.made.items():
                 folder.write_image(f"{file_name(f'{name}-{each}-{method}')}.png", image)
-    _page(config, outcomes, results, crops, files).write(folder.path / "report.html")
-    for name, found in results.items():
-        measures = list(found["bicubic"])
-        shown = Table(name, *measures, box=None)
-        for method, values in found.items():
-            shown.add_row(method, *(f"{values[m]:.4g}" for m in measures))
-        console.print(shown)
+    _page(config, outcomes, means, crops, files).write(folder.path / "report.html")
+    print_means(means)
     console.print(f"report: {folder.path / 'report.html'}")
 
 
@@ -109,8 +71,7 @@ def _crops(config: Config, sets: Sets) -> dict[str, list[tuple[np.ndarray, str]]
         for name, judged in list(pictures.items())[:_SHOWN]:
             side = min(_SIDE, *judged.wanted.shape[:2]) // config.scale * config.scale
             top, left = detail(judged.wanted, side, config.scale)
-            given = small(judged.wanted, config.scale, config.resizer)
-            blocks = np.repeat(np.repeat(given, config.scale, axis=0), config.scale, axis=1)
+            blocks = np.repeat(np.repeat(judged.given, config.scale, axis=0), config.scale, axis=1)
             images = {"given": blocks, **judged.made, "original": judged.wanted}
             found[name] = [
                 (_zoomed(image[top : top + side, left : left + side]), _caption(which, judged))
@@ -131,7 +92,7 @@ def _caption(which: str, judged: Judged) -> str:
 def _page(
     config: Config,
     outcomes: Mapping[str, Outcome],
-    results: Mapping[str, Mapping[str, Mapping[str, float]]],
+    means: Means,
     crops: Mapping[str, list[tuple[np.ndarray, str]]],
     files: int,
 ) -> Report:
@@ -145,42 +106,15 @@ def _page(
         "do asks for the detail that is likely, and pays for it in pixels.",
     )
     report.pictures(crops)
-    for name, table in results.items():
-        measures = list(table["bicubic"])
+    for name, rows in means.items():
         report.heading(f"Test pictures: {name}")
-        report.table(
-            ["enlarged by", *measures],
-            [[method, *(f"{row[m]:.4f}" for m in measures)] for method, row in table.items()],
-        )
+        add_means(report, rows, "enlarged by")
     report.text(
         "Means over the pictures of each set. Of PSNR (dB) and SSIM larger is nearer: both are of "
         f"luma (BT.601, 16 to 235), without a border of {config.scale} pixels. Of distances "
         "smaller is nearer; they are of colours, without that border. A distance favours what was "
         "trained under it: look at another one too, and at the pictures."
     )
-    report.heading("On the way")
-    report.figure(_curves(outcomes), "PSNR on crops of test pictures, and the loss, by steps")
-    for name, outcome in outcomes.items():
-        if name != outcome.loss:
-            report.text(f"{name}, with its weights: {outcome.loss}.")
+    add_way(report, outcomes, "of test pictures' crops")
     report.how_it_was_made(config)
     return report
-
-
-def _curves(outcomes: Mapping[str, Outcome]) -> Figure:
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for name, outcome in outcomes.items():
-        own = [line for line in outcome.metrics if line["under"] == name]
-        steps, losses = [line["step"] for line in own], np.array([line["loss"] for line in own])
-        # From where the training under l1 ended; its loss is another.
-        begun = outcome.metrics[-len(own) - 1 : -len(own)]
-        values = [(line["step"], line["psnr"]) for line in [*begun, *own]]
-        left.plot(*zip(*values, strict=True), label=name)
-        right.plot(steps, losses / max(losses[0], 1e-30), label=name)
-    left.set(xlabel="step", ylabel="PSNR of crops (dB)")
-    right.set(xlabel="step", ylabel="loss / first logged loss")
-    left.legend(fontsize=8)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure
