@@ -31,6 +31,8 @@ COMMANDS = {
         "a network that enlarges pictures, under each loss",
     ),
     "upscale": ("experiments.upscale", "your pictures, enlarged by a network that was trained"),
+    "fast-style": ("experiments.fast_style", "a network that draws in one style, in one pass"),
+    "stylise": ("experiments.stylise", "your pictures in a style, by a network that was trained"),
     "inpaint": ("experiments.inpaint", "a network that fills holes, under each loss"),
     "fill": ("experiments.fill", "your picture without something, by a network that was trained"),
     "claims": ("experiments.claims", "what is claimed for perceptual losses, measured"),

@@ -14,16 +14,17 @@ KAIMING = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 
 
 class Convolution(nn.Module):
-    """3x3, to as many pixels; or, with a stride of 2, to half as many on each side."""
+    """To as many pixels; or, with a stride of 2, to half as many on each side."""
 
     channels: int
     kernel: nn.initializers.Initializer = KAIMING
     stride: int = 1
+    size: int = 3
 
     @nn.compact
     def __call__(self, images: Array) -> Array:
         """[n, h, w, c] to [n, h / stride, w / stride, channels]."""
-        shape = (3, 3, images.shape[-1], self.channels)
+        shape = (self.size, self.size, images.shape[-1], self.channels)
         bias = self.param("bias", nn.initializers.zeros, (self.channels,))
         kernel = self.param("kernel", self.kernel, shape)
-        return conv2d(images, kernel, bias, stride=self.stride, padding=1)
+        return conv2d(images, kernel, bias, stride=self.stride, padding=self.size // 2)

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import perceptual_jax as pj
+from experiments.common.merge import merged
 from experiments.style_transfer.config import Config
-from experiments.style_transfer.merge import merged
 from perceptual_jax._typing import Array, Embedding, Params
 from perceptual_jax.errors import InputError
 

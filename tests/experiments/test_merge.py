@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import perceptual_jax as pj
-from experiments.style_transfer.merge import merged
+from experiments.common.merge import merged
 
 
 def count(function, *arguments, primitive):
