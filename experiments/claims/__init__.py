@@ -13,7 +13,7 @@ import json
 import numpy as np
 
 import perceptual_jax as pj
-from experiments.claims import adversarial, blur, judged, shifts
+from experiments.claims import adversarial, blur, enlarging, judged, shifts
 from experiments.claims.claim import Claim, Measured, Setting, Verdict
 from experiments.common.data import EMBEDDED
 from experiments.common.loop import Interrupted, interruptible
@@ -32,6 +32,9 @@ CLAIMS: dict[str, Claim] = {
     "norms": judged.NORMS,
     "untrained": judged.UNTRAINED,
     "adversarial": adversarial.CLAIM,
+    "convergence": enlarging.CONVERGENCE,
+    "layers": enlarging.LAYERS,
+    "mixtures": enlarging.MIXTURES,
 }
 
 
@@ -40,7 +43,7 @@ class Config:
     """Options of `perceptual-jax claims`."""
 
     claims: tuple[str, ...] = tuple(CLAIMS)
-    """Which: blur, shifts, relu, norms, untrained, adversarial."""
+    """Which: blur, shifts, relu, norms, untrained, adversarial, convergence, layers, mixtures."""
     judgements: str = "embedded"
     """Triplets that people judged, as two-afc reads them; "embedded" is a stand-in, photographs
     with damage that people are known to mind or not."""
@@ -50,6 +53,8 @@ class Config:
     """Their side, in pixels."""
     steps: int = 150
     """Of descents, where images are sought."""
+    training_steps: int = 240
+    """Of networks, where these are trained, under each of a dozen losses."""
     seed: int = 0
     """Of all random draws."""
     out: str = "runs"
@@ -61,9 +66,14 @@ class Config:
 
 
 PRESETS = {
-    "quick": Config(pictures=2, size=64, steps=60),
+    "quick": Config(
+        claims=("blur", "shifts", "relu", "norms", "untrained", "adversarial"),
+        pictures=2,
+        size=64,
+        steps=60,
+    ),
     "default": Config(),
-    "paper": Config(size=192, steps=1000),
+    "paper": Config(size=192, steps=1000, training_steps=10_000),
 }
 
 
@@ -84,8 +94,8 @@ def run(config: Config) -> dict[str, Verdict]:
     with interruptible() as asked_to_stop:
         for name in config.claims:
             setting = Setting(
-                config.pictures, config.size, config.steps, config.judgements, config.seed,
-                folder, asked_to_stop,
+                config.pictures, config.size, config.steps, config.training_steps,
+                config.judgements, config.seed, folder, asked_to_stop,
             )  # fmt: skip
             try:
                 found[name] = _measured(name, setting)
@@ -110,6 +120,7 @@ def run(config: Config) -> dict[str, Verdict]:
 
 def _check(config: Config) -> None:
     bounds = {"pictures": (2, len(EMBEDDED)), "size": (48, 1024), "steps": (1, 10**6)}
+    bounds["training_steps"] = (12, 10**9)
     check_bounds(config, {**bounds, "seed": (0, 2**31 - 1)})
     if not config.claims or len(set(config.claims)) < len(config.claims):
         raise InputError(

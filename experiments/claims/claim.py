@@ -23,6 +23,7 @@ class Setting(NamedTuple):
       pictures: how many embedded photographs.
       size: their side, in pixels.
       steps: of descents.
+      training_steps: of networks that are trained.
       judgements: "embedded", or triplets that people judged, as `perceptual-jax two-afc` reads.
       seed: of all random draws.
       folder: the run's.
@@ -32,6 +33,7 @@ class Setting(NamedTuple):
     pictures: int
     size: int
     steps: int
+    training_steps: int
     judgements: str
     seed: int
     folder: RunFolder

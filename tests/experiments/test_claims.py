@@ -10,7 +10,7 @@ import pytest
 
 import perceptual_jax as pj
 from experiments import claims
-from experiments.claims import Config, adversarial, blur, judged, run, shifts
+from experiments.claims import Config, adversarial, blur, enlarging, judged, run, shifts
 from experiments.claims.claim import Measured, Setting, verdict_on
 from experiments.common.loop import Interrupted
 from experiments.common.run_folder import RunFolder
@@ -19,7 +19,7 @@ from experiments.common.run_folder import RunFolder
 @pytest.fixture
 def setting(tmp_path):
     """Two small photographs."""
-    return Setting(2, 64, 3, "embedded", 0, RunFolder(tmp_path, "claims"), lambda: False)
+    return Setting(2, 64, 3, 12, "embedded", 0, RunFolder(tmp_path, "claims"), lambda: False)
 
 
 @pytest.mark.parametrize(
@@ -221,6 +221,69 @@ def test_the_verdict_on_blur(perceptual, wanted):
     assert blur.verdict(numbers) == wanted
 
 
+# --- Training ------------------------------------------------------------------------------
+
+
+def test_a_small_network_is_trained_and_watched(weights_store, setting, monkeypatch):
+    """Two losses from the same start: what l2 lowers is the square error."""
+    with jax.numpy_dtype_promotion("standard"):
+        losses = {"l2": pj.make("l2"), "swd": pj.make("swd(patch_size=3, num_projections=8)")}
+        measured = enlarging.measure(setting, claim="test", losses=losses)
+    for each in measured.numbers["under"].values():
+        assert each["steps"] == [2, 4, 6, 8, 10, 12]
+        assert all(len(each[m]) == 6 for m in ("psnr", "lpips-alex", "sharpness"))
+        assert each["seconds"] > 0
+    (row,) = measured.pictures.values()
+    assert [caption for _, caption in row] == ["original", *losses]
+    header, rows = enlarging.table(measured.numbers, measures=("psnr",))
+    assert header == ["trained under", "psnr", "ms a step"]
+    assert [cells[0] for cells in rows] == list(losses)
+
+
+def test_the_verdict_on_convergence():
+    """At equal steps a loss may be ahead, and in equal time behind, since its steps take longer."""
+
+    def under(lpips, seconds):
+        return {"steps": [1, 2, 3], "lpips-alex": lpips, "seconds": seconds}
+
+    pixels = {name: under([0.5, 0.4, 0.3], 1.0) for name in ("l1", "l2")}
+
+    def verdict(lpips, seconds):
+        perceptual = {name: under(lpips, seconds) for name in ("vgg16", "lpips-vgg")}
+        return enlarging.converges({"under": pixels | perceptual})
+
+    assert verdict([0.4, 0.3, 0.2], 1.0) == "holds"
+    assert verdict([0.45, 0.35, 0.25], 3.0) == "holds in part"
+    assert verdict([0.6, 0.5, 0.4], 3.0) == "does not hold"
+    assert enlarging.at_time(under([0.5, 0.3, 0.1], 2.0), 3.0) == pytest.approx(0.4)
+
+
+def test_the_verdict_on_mixtures():
+    def verdict(psnr):
+        ends = {"ms-ssim": (20, 0.3), "l1": (30, 0.4), "lpips-vgg": (24, 0.1)}
+        ends["all three"] = (psnr, 0.2)
+        under = {
+            name: {"psnr": [psnr], "lpips-alex": [far], "ms-ssim(levels=3)": [far]}
+            for name, (psnr, far) in ends.items()
+        }
+        return enlarging.mixes({"under": under})
+
+    assert verdict(27) == "holds"
+    assert verdict(22) == "holds in part"
+
+
+def test_the_verdict_on_layers():
+    def verdict(psnr):
+        under = {
+            name: {"psnr": [value], "lpips-alex": [0.1 * place]}
+            for place, (name, value) in enumerate(zip(enlarging._DEPTHS, psnr, strict=True))
+        }
+        return enlarging.shallow({"under": under})
+
+    assert verdict([30, 29, 28, 27, 26]) == "holds"
+    assert verdict([30, 25, 28, 27, 26]) == "holds in part"
+
+
 # --- The run -------------------------------------------------------------------------------
 
 
@@ -292,8 +355,8 @@ def test_options_that_cannot_be_used(tmp_path, options, message):
 def test_every_claim_is_measured(weights_store, tmp_path):
     """And pixel losses do blur, and do not see that a picture is only moved."""
     found = run(dataclasses.replace(claims.PRESETS["quick"], out=str(tmp_path), name="a"))
-    assert set(found) == set(claims.CLAIMS)
+    assert set(found) == set(claims.PRESETS["quick"].claims)
     assert found["shifts"] != "does not hold"
     page = (tmp_path / "claims" / "a" / "report.html").read_text()
-    for claim in claims.CLAIMS.values():
-        assert claim.how[:40] in page
+    for name in found:
+        assert claims.CLAIMS[name].how[:40] in page
