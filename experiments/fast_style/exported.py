@@ -30,6 +30,7 @@ def write_program(path: Path, made_by: Network, params: Any, size: int) -> None:
       params: what was trained.
       size: of the square images, in pixels; a multiple of 4.
     """
+    params = jax.tree.map(jnp.asarray, params)
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     program = export.export(
         jax.jit(lambda image: made_by.use(params, {}, image)), platforms=_PLATFORMS
