@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 import perceptual_jax as pj
 from experiments.claims.claim import Claim, Measured, Setting, Verdict, verdict_on
 from experiments.common.crops import learned_from, pictures_to_judge
-from experiments.common.generators import network
+from experiments.common.generators import Network, network
 from experiments.common.training import Method, Schedule, Source, State, train
-from experiments.compare import scorer
+from experiments.compare import Score, scorer
+from experiments.invert import psnr
 from experiments.super_resolution.networks import Enlarger
 from experiments.super_resolution.pairs import Pairs, small
 from perceptual_jax.statistics import relative_sharpness
@@ -33,7 +34,37 @@ _RATE = 2e-3
 # --- The task ------------------------------------------------------------------------------
 
 
-def trained(setting: Setting, claim: str, loss: pj.Distance) -> dict[str, Any]:
+class _Task(NamedTuple):
+    """What the trainings of a claim share, compiled once for all of them.
+
+    Attributes:
+      made_by: the network.
+      use: the same, jitted.
+      pairs: what is learned from.
+      given: test crops, small: [n, s, s, 3] in [0, 1].
+      wanted: and as they should be.
+      score: of what is made of them, by the judges.
+    """
+
+    made_by: Network
+    use: Callable[..., Any]
+    pairs: Pairs
+    given: np.ndarray
+    wanted: np.ndarray
+    score: Score
+
+
+def _task(setting: Setting) -> _Task:
+    made_by = network(Enlarger(_SCALE, 2, 16), (1, _CROP, _CROP, 3))
+    pairs = Pairs(
+        learned_from("embedded", _SIDE), crop=_CROP, scale=_SCALE, resizer="bicubic",
+        seed=setting.seed,
+    )  # fmt: skip
+    _, score = scorer([pj.make(spec) for spec in _JUDGES], setting.seed)
+    return _Task(made_by, jax.jit(made_by.use), pairs, *_test_crops(), score)
+
+
+def trained(setting: Setting, task: _Task, claim: str, loss: pj.Distance) -> dict[str, Any]:
     """What a network comes to under a loss, on pictures that it did not learn from.
 
     Returns:
@@ -42,14 +73,7 @@ def trained(setting: Setting, claim: str, loss: pj.Distance) -> dict[str, Any]:
     """
     steps = max(setting.training_steps // _SNAPSHOTS, 1) * _SNAPSHOTS
     every = steps // _SNAPSHOTS
-    pairs = Pairs(
-        learned_from("embedded", _SIDE), crop=_CROP, scale=_SCALE, resizer="bicubic",
-        seed=setting.seed,
-    )  # fmt: skip
-    made_by = network(Enlarger(_SCALE, 2, 16), (1, _CROP, _CROP, 3))
-    use = jax.jit(made_by.use)
-    given, wanted = _test_crops()
-    _, score = scorer([pj.make(spec) for spec in _JUDGES], setting.seed)
+    made_by, use, pairs, given, wanted, score = task
     since = time.perf_counter()
 
     def watch(step: int, state: State) -> dict[str, Any]:
@@ -60,12 +84,11 @@ def trained(setting: Setting, claim: str, loss: pj.Distance) -> dict[str, Any]:
         values = {
             name: float(np.mean(v)) for name, v in jax.device_get(score(made, wanted)).items()
         }
-        error = float(np.square(made - wanted).mean(dtype=np.float64))
         since = time.perf_counter()
         return {
             **values,
             "seconds": seconds,
-            "psnr": -10 * np.log10(max(error, 1e-10)),
+            "psnr": psnr(made, wanted),
             "sharpness": float(np.mean(relative_sharpness(made, wanted))),
         }
 
@@ -79,7 +102,7 @@ def trained(setting: Setting, claim: str, loss: pj.Distance) -> dict[str, Any]:
         asked_to_stop=setting.asked_to_stop,
         snapshot=watch,
     )
-    crop = np.clip(np.asarray(use(state.params, {}, given[:1])), 0, 1)[0]
+    crop = np.clip(np.asarray(use(state.params, {}, given)), 0, 1)[0]
     names = ("psnr", "sharpness", *_JUDGES)
     return {
         "steps": [line["step"] for line in metrics],
@@ -105,9 +128,9 @@ def _test_crops() -> tuple[np.ndarray, np.ndarray]:
 
 def measure(setting: Setting, *, claim: str, losses: Mapping[str, pj.Distance]) -> Measured:
     """What networks come to under each of the losses."""
-    found = {name: trained(setting, claim, loss) for name, loss in losses.items()}
-    _, wanted = _test_crops()
-    row = [(wanted[0], "original")]
+    task = _task(setting)
+    found = {name: trained(setting, task, claim, loss) for name, loss in losses.items()}
+    row = [(task.wanted[0], "original")]
     row += [(each.pop("crop"), name) for name, each in found.items()]
     return Measured({"under": found}, {"a test picture": row})
 

@@ -33,6 +33,10 @@ class Kind(NamedTuple):
     fields: tuple[str, ...]
     build: Callable[..., Network]
 
+    def shape_of(self, config: Any) -> dict[str, int]:
+        """The numbers of a network, which are options of those names."""
+        return {field: getattr(config, field) for field in self.fields}
+
     @property
     def header(self) -> str:
         """What a file of it says it is."""

@@ -109,8 +109,8 @@ def run(config: Config) -> dict[str, np.ndarray]:
             snapshot=watch,
         )
     params = trained.state.params
-    shape = {field: getattr(config, field) for field in KIND.fields}
-    network_files.write(folder.path, KIND, Saved(config.style, shape, params))
+    saved = Saved(config.style, KIND.shape_of(config), params)
+    network_files.write(folder.path, KIND, saved)
     if config.export_size:
         size = config.export_size - config.export_size % 4
         write_program(folder.path / f"style-{size}.jax", made_by, params, size)

@@ -40,7 +40,7 @@ from experiments.common.training import Batch
 from experiments.inpaint.config import PRESETS, Config, check
 from experiments.inpaint.judging import Judge, judge_by
 from experiments.inpaint.masks import drawn, with_hole
-from experiments.inpaint.networks import KIND, Filler, multiple
+from experiments.inpaint.networks import KIND, multiple
 from experiments.inpaint.report import write
 
 __all__ = ["PRESETS", "Config", "run"]
@@ -95,15 +95,11 @@ def run(config: Config) -> dict[str, Outcome]:
         outcomes = {}
         for total in sums:
             outcomes[total.name] = staged.under(total)
-            saved = Saved(total.name, _shape(config), outcomes[total.name].params)
+            saved = Saved(total.name, KIND.shape_of(config), outcomes[total.name].params)
             network_files.write(folder.path, KIND, saved)
         judged = _judged(config, judge, test, outcomes, folder, asked_to_stop)
     write(config, folder, outcomes, judged, len(files))
     return outcomes
-
-
-def _shape(config: Config) -> dict[str, int]:
-    return {field: getattr(config, field) for field in KIND.fields}
 
 
 def _test(config: Config) -> Test:
@@ -145,7 +141,7 @@ def _staged(
     asked_to_stop: Callable[[], bool],
 ) -> Staged:
     """The trainings; test pictures are watched on the way."""
-    fills = KIND.build(*_shape(config).values())
+    fills = KIND.build(*KIND.shape_of(config).values())
     use, watched = jax.jit(fills.use), test.given[:_WATCHED]
     wanted, masks = test.wanted[:_WATCHED], test.masks[:_WATCHED]
     inside = judge_by((), seed=config.seed)
@@ -179,7 +175,7 @@ def _judged(
     asked_to_stop: Callable[[], bool],
 ) -> dict[str, dict[str, Judged]]:
     """Every test picture filled by each network, and judged."""
-    use = jax.jit(network(Filler(**_shape(config)), test.given[:1].shape).use)
+    use = jax.jit(KIND.build(*KIND.shape_of(config).values()).use)
     found: dict[str, dict[str, Judged]] = {name: {} for name, _ in test.names}
     with progress("test pictures", len(test.names), unit="pictures") as advance:
         for (name, each), given, wanted, mask in zip(*test, test.masks, strict=True):

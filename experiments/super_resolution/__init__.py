@@ -88,7 +88,7 @@ def run(config: Config) -> dict[str, Outcome]:
         for total in sums:
             outcomes[total.name] = staged.under(total)
             params = outcomes[total.name].params
-            network_files.write(folder.path, KIND, Saved(total.name, _shape(config), params))
+            network_files.write(folder.path, KIND, Saved(total.name, KIND.shape_of(config), params))
         judged = _judged(config, measures, tests, outcomes, folder, asked_to_stop)
     write(config, folder, outcomes, judged, len(files))
     return outcomes
@@ -127,10 +127,6 @@ def _staged(
         folder=folder,
         asked_to_stop=asked_to_stop,
     )
-
-
-def _shape(config: Config) -> dict[str, int]:
-    return {field: getattr(config, field) for field in KIND.fields}
 
 
 def _module(config: Config) -> Enlarger:
