@@ -13,7 +13,7 @@ import json
 import numpy as np
 
 import perceptual_jax as pj
-from experiments.claims import adversarial, blur, enlarging, judged, shifts
+from experiments.claims import adversarial, blur, enlarging, judged, modes, prediction, shifts
 from experiments.claims.claim import Claim, Measured, Setting, Verdict
 from experiments.common.data import EMBEDDED
 from experiments.common.loop import Interrupted, interruptible
@@ -35,6 +35,8 @@ CLAIMS: dict[str, Claim] = {
     "convergence": enlarging.CONVERGENCE,
     "layers": enlarging.LAYERS,
     "mixtures": enlarging.MIXTURES,
+    "prediction": prediction.CLAIM,
+    "modes": modes.CLAIM,
 }
 
 
@@ -43,7 +45,8 @@ class Config:
     """Options of `perceptual-jax claims`."""
 
     claims: tuple[str, ...] = tuple(CLAIMS)
-    """Which: blur, shifts, relu, norms, untrained, adversarial, convergence, layers, mixtures."""
+    """Which: blur, shifts, relu, norms, untrained, adversarial, convergence, layers, mixtures,
+    prediction, modes."""
     judgements: str = "embedded"
     """Triplets that people judged, as two-afc reads them; "embedded" is a stand-in, photographs
     with damage that people are known to mind or not."""

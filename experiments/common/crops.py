@@ -88,12 +88,6 @@ def pictures_to_judge(test: tuple[str, ...], multiple: int) -> dict[str, dict[st
     return sets
 
 
-def whole_blocks(picture: np.ndarray, scale: int) -> np.ndarray:
-    """A picture [h, w, 3] without the last rows and columns that do not fill a small pixel."""
-    height, width = (side // scale * scale for side in picture.shape[:2])
-    return picture[:height, :width]
-
-
 class Crops:
     """Square crops of pictures, turned and mirrored, all as the random generator says."""
 

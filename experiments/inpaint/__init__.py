@@ -18,6 +18,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,8 +40,8 @@ from experiments.common.staged import Outcome, Staged, plan_of
 from experiments.common.training import Batch
 from experiments.inpaint.config import PRESETS, Config, check
 from experiments.inpaint.judging import Judge, judge_by
-from experiments.inpaint.masks import drawn, with_hole
-from experiments.inpaint.networks import KIND, multiple
+from experiments.inpaint.masks import drawn, scattered, with_hole
+from experiments.inpaint.networks import KIND, multiple, smooth
 from experiments.inpaint.report import write
 
 __all__ = ["PRESETS", "Config", "run"]
@@ -103,7 +104,7 @@ def run(config: Config) -> dict[str, Outcome]:
 
 
 def _test(config: Config) -> Test:
-    """The middle squares of the test pictures, all of the side of the least, each with its hole."""
+    """The middle squares of the test pictures, all of the side of the least, with their holes."""
     sets = pictures_to_judge(config.test, multiple(config.levels))
     named = {(name, each): image for name, found in sets.items() for each, image in found.items()}
     least = min(min(image.shape[:2]) for image in named.values())
@@ -112,7 +113,7 @@ def _test(config: Config) -> Test:
     for place, image in enumerate(named.values()):
         top, left = ((length - side) // 2 for length in image.shape[:2])
         squares.append(image[top : top + side, left : left + side])
-        mask = drawn(config.masks, side, np.random.default_rng([config.seed, 11, place]))
+        mask = scattered(config.masks, (side, side), config.crop, (config.seed, 11, place))
         given.append(with_hole(squares[-1], mask))
     return Test(list(named), np.stack(given), np.stack(squares))
 
@@ -158,7 +159,7 @@ def _staged(
         fills,
         Holes(config, files).batch,
         plan_of(config),
-        untrained=lambda given: given[..., :3],
+        untrained=lambda given: smooth(given, config.levels),
         critic=network(Critic(), (1, config.crop, config.crop, 3)),
         watch=watch,
         folder=folder,
@@ -176,6 +177,7 @@ def _judged(
 ) -> dict[str, dict[str, Judged]]:
     """Every test picture filled by each network, and judged."""
     use = jax.jit(KIND.build(*KIND.shape_of(config).values()).use)
+    filled = jax.jit(partial(smooth, levels=config.levels))
     found: dict[str, dict[str, Judged]] = {name: {} for name, _ in test.names}
     with progress("test pictures", len(test.names), unit="pictures") as advance:
         for (name, each), given, wanted, mask in zip(*test, test.masks, strict=True):
@@ -184,7 +186,8 @@ def _judged(
                     f"stopped at the test pictures; go on with: {folder.resume_command}"
                 )
             scaled = np.float32(1 / 255) * given[None]
-            made = {
+            made = {"smooth": pj.images.to_uint8(filled(scaled))[0]}
+            made |= {
                 loss: pj.images.to_uint8(use(outcome.params, {}, scaled))[0]
                 for loss, outcome in outcomes.items()
             }

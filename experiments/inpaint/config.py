@@ -24,7 +24,7 @@ class Config:
     losses: tuple[str, ...] = ("l1", "l1 + lpips-vgg")
     """What to train under: distances of the catalogue, or sums of them, with or without weights:
     "l1 + 0.1 * vgg16". A part without a weight gets that which makes it as large as the first on
-    grey holes. "adversary" as a part adds a network that tells made from real."""
+    smooth fillings. "adversary" as a part adds a network that tells made from real."""
     measures: tuple[str, ...] = ("lpips-alex", "lpips-vgg")
     """What to judge the holes by, beside PSNR: distances with maps."""
     masks: Masks = "both"
@@ -39,7 +39,7 @@ class Config:
     """How many crops a step takes under l1."""
     further_batch: int = 4
     """And under each other loss, whose networks cost more than the one that learns."""
-    steps: int = 3000
+    steps: int = 2000
     """How many steps the network takes under l1, with which all other losses begin."""
     further_steps: int = 600
     """How many steps each other loss takes from there."""

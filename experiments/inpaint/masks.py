@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 import perceptual_jax as pj
 from perceptual_jax.errors import InputError
 
-__all__ = ["Masks", "drawn", "read_mask", "with_hole"]
+__all__ = ["Masks", "drawn", "read_mask", "scattered", "with_hole"]
 
 Masks = Literal["squares", "strokes", "both"]
 _GREY = 128
@@ -21,6 +21,23 @@ def drawn(kind: Masks, size: int, rng: np.random.Generator) -> np.ndarray:
     if kind == "both":
         kind = "squares" if rng.integers(2) else "strokes"
     return _square(size, rng) if kind == "squares" else _strokes(size, rng)
+
+
+def scattered(kind: Masks, shape: tuple[int, int], size: int, seed: tuple[int, ...]) -> np.ndarray:
+    """Masks of a square of this size, as training draws them, all over a picture.
+
+    They are put on every other square of a chessboard, of those that fit the picture.
+
+    Returns:
+      Bool, of that shape.
+    """
+    mask = np.zeros(shape, bool)
+    rng = np.random.default_rng(seed)
+    for row in range(shape[0] // size):
+        for column in range(row % 2, shape[1] // size, 2):
+            top, left = row * size, column * size
+            mask[top : top + size, left : left + size] = drawn(kind, size, rng)
+    return mask
 
 
 def _square(size: int, rng: np.random.Generator) -> np.ndarray:

@@ -51,9 +51,10 @@ def _page(
         "Inpainting under several losses",
         f"A network of {parameter_count(first.params):,} parameters fills holes. It learned from "
         f"{files} pictures for {config.steps} steps under l1; every other loss went on from there "
-        f"for {config.further_steps} steps. What is outside of a hole is kept exactly. Trained on "
-        "pixels alone it fills with the mean of what might be there, which is smooth; a distance "
-        "that sees as people do asks for something that looks right.",
+        f"for {config.further_steps} steps. What is outside of a hole is kept exactly. It "
+        "begins with a smooth filling by the colours around. Trained on pixels alone it fills with "
+        "the mean of what might be there, which is smooth too; a distance that sees as people do "
+        "asks for something that looks right.",
     )
     for name, pictures in sets.items():
         report.heading(f"Test pictures: {name}")

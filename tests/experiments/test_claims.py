@@ -10,7 +10,7 @@ import pytest
 
 import perceptual_jax as pj
 from experiments import claims
-from experiments.claims import Config, adversarial, blur, enlarging, judged, run, shifts
+from experiments.claims import Config, adversarial, blur, enlarging, judged, run, shifts, trained
 from experiments.claims.claim import Measured, Setting, verdict_on
 from experiments.common.loop import Interrupted
 from experiments.common.run_folder import RunFolder
@@ -235,7 +235,7 @@ def test_a_small_network_is_trained_and_watched(weights_store, setting, monkeypa
         assert each["seconds"] > 0
     (row,) = measured.pictures.values()
     assert [caption for _, caption in row] == ["original", *losses]
-    header, rows = enlarging.table(measured.numbers, measures=("psnr",))
+    header, rows = trained.table(measured.numbers, measures=("psnr",))
     assert header == ["trained under", "psnr", "ms a step"]
     assert [cells[0] for cells in rows] == list(losses)
 

@@ -19,8 +19,8 @@ from experiments.common.network_files import read
 from experiments.inpaint import Holes
 from experiments.inpaint.config import Config
 from experiments.inpaint.judging import judge_by
-from experiments.inpaint.masks import drawn, read_mask, with_hole
-from experiments.inpaint.networks import KIND, Filler
+from experiments.inpaint.masks import drawn, read_mask, scattered, with_hole
+from experiments.inpaint.networks import KIND, Filler, smooth
 
 TINY = Config(
     losses=("l1", "l1 + 0.1 * l2"), measures=("l1",), levels=2, width=4, crop=16, batch=8,
@@ -104,22 +104,62 @@ def test_batches_are_of_their_step_alone():
 
 
 @pytest.fixture(scope="module")
-def trained():
-    """A network of random weights, as jitted use of [n, 32, 32, 4]."""
+def untrained():
+    """A network as it begins, as jitted use of [n, 32, 32, 4]."""
     made = KIND.build(2, 4)
     params, _ = made.init(jax.random.key(0))
     return jax.jit(lambda given: made.use(params, {}, given))
 
 
-def test_what_is_not_in_the_hole_is_kept_exactly(trained):
+@pytest.fixture(scope="module")
+def trained():
+    """A network of random weights in all layers, likewise."""
+    made = KIND.build(2, 4)
+    params, _ = made.init(jax.random.key(0))
+    params["pixels"]["kernel"] = 0.1 * jax.random.normal(jax.random.key(1), (3, 3, 4, 3))
+    return jax.jit(lambda given: made.use(params, {}, given))
+
+
+def test_what_is_not_in_the_hole_is_kept_exactly(trained, untrained):
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     mask = drawn("strokes", 32, np.random.default_rng(1))
     given = jnp.asarray(with_hole(picture, mask)[None], jnp.float32) / 255
     made = np.asarray(trained(given))[0]
     np.testing.assert_array_equal(made[~mask], np.asarray(given)[0, ..., :3][~mask])
-    assert made.min() >= 0
-    assert made.max() <= 1
-    assert np.abs(made[mask] - 128 / 255).max() > 0.01
+    begun = np.asarray(untrained(given))[0]
+    np.testing.assert_array_equal(begun, np.asarray(jax.jit(smooth, static_argnums=1)(given, 2))[0])
+    assert np.abs(made - begun)[mask].max() > 0.01
+
+
+def test_holes_are_filled_smoothly():
+    """A ramp across a hole is about continued, and nothing outside of it is changed."""
+    ramp = np.broadcast_to(np.linspace(0, 1, 32, dtype=np.float32)[:, None], (32, 32, 3))
+    mask = np.zeros((32, 32, 1), np.float32)
+    mask[12:20, 8:24] = 1
+    given = np.concatenate([np.where(mask > 0, 0.5, ramp), mask], axis=-1)
+    filled = np.asarray(smooth(jnp.asarray(given[None]), 3))[0]
+    hole = mask[..., 0] > 0
+    np.testing.assert_allclose(filled[~hole], ramp[~hole], atol=1e-6)
+    assert np.abs(filled[hole] - ramp[hole]).max() < 0.1
+    # Where nothing near is known: the mean of what is.
+    corner = np.concatenate([np.full((64, 64, 3), 0.3), np.ones((64, 64, 1))], axis=-1)
+    corner[:2, :2, 3] = 0
+    filled = np.asarray(smooth(jnp.asarray(corner[None], jnp.float32), 2))
+    np.testing.assert_allclose(filled, 0.3, atol=1e-5)
+
+
+def test_holes_are_scattered_as_large_as_those_learned_from():
+    mask = scattered("squares", (70, 100), 32, (0, 1))
+    assert mask.shape == (70, 100)
+    parts = [
+        mask[32 * row : 32 * row + 32, 32 * column :][:, :32]
+        for row in range(2)
+        for column in range(3)
+    ]
+    assert [part.any() for part in parts] == [True, False, True, False, True, False]
+    assert not mask[64:].any()
+    assert (mask == scattered("squares", (70, 100), 32, (0, 1))).all()
+    assert (mask != scattered("squares", (70, 100), 32, (0, 2))).any()
 
 
 def test_what_was_in_the_hole_cannot_be_seen(trained):
@@ -163,7 +203,8 @@ def whole(tmp_path_factory):
 def test_all_is_written(whole):
     folder, outcomes = whole
     results = json.loads((folder / "results.json").read_text())
-    assert set(results["means"]["embedded"]) == set(TINY.losses) == set(outcomes)
+    assert set(results["means"]["embedded"]) == {"smooth", *TINY.losses}
+    assert set(outcomes) == set(TINY.losses)
     for values in results["pictures"]["embedded"].values():
         assert set(values["l1"]) == {"psnr", "l1"}
     assert {path.name for path in folder.glob("embedded-*.png")} == {
@@ -270,16 +311,19 @@ def test_what_cannot_be_filled(whole, tmp_path, options, message):
 
 
 def test_a_network_learns_to_fill():
-    """Holes in pictures of one colour: 200 steps take the error to a third of grey's."""
+    """Holes in stripes of two colours: 200 steps take the error to a third of smooth fillings'."""
     rng = np.random.default_rng(0)
     module = Filler(2, 8)
     made = inpaint.network(module, (1, 16, 16, 4))
     params, _ = made.init(jax.random.key(0))
+    stripes = (np.arange(16) // 2 % 2 == 0).reshape(1, 1, 16, 1)
+    fill_smoothly = jax.jit(smooth, static_argnums=1)
 
     def batch(count):
-        wanted = np.broadcast_to(rng.integers(0, 256, (count, 1, 1, 3)), (count, 16, 16, 3))
+        colours = rng.integers(0, 256, (2, count, 1, 1, 3), dtype=np.uint8)
+        wanted = np.broadcast_to(np.where(stripes, *colours), (count, 16, 16, 3))
         masks = [drawn("squares", 16, rng) for _ in range(count)]
-        given = [with_hole(w.astype(np.uint8), m) for w, m in zip(wanted, masks, strict=True)]
+        given = [with_hole(w, m) for w, m in zip(wanted, masks, strict=True)]
         return np.float32(1 / 255) * np.stack(given), np.float32(1 / 255) * wanted
 
     optimiser = optax.adam(3e-3)
@@ -296,6 +340,6 @@ def test_a_network_learns_to_fill():
 
     for _ in range(200):
         given, wanted = batch(16)
-        grey = np.abs(given[..., :3] - wanted).mean()
+        begun = np.abs(fill_smoothly(given, 2) - wanted).mean()
         params, state, value = step(params, state, given, wanted)
-    assert value < grey / 3
+    assert value < begun / 3
