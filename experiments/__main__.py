@@ -41,6 +41,9 @@ COMMANDS = {
 }
 """`{command: (module, one line)}`."""
 
+_ON_MANY_HOSTS = ("two-afc", "image-mean", "autoencoder", "glo")
+"""The commands that several processes can share."""
+
 _INSTALL = "pip install 'perceptual-jax[experiments]'"
 
 
@@ -77,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(command: str, module: ModuleType, arguments: list[str]) -> int:
     import jax
 
+    from experiments.common import hosts
     from experiments.common.loop import Interrupted
     from perceptual_jax.errors import InputError
     from perceptual_jax.weights import cache_folder
@@ -85,7 +89,9 @@ def _run(command: str, module: ModuleType, arguments: list[str]) -> int:
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     try:
-        module.run(_parse(command, module, arguments))
+        if "--distributed" in arguments and command not in _ON_MANY_HOSTS:
+            raise InputError(f"--distributed is for {', '.join(_ON_MANY_HOSTS)}; not for {command}")
+        module.run(_parse(command, module, hosts.join(arguments)))
     except InputError as error:
         return _fail(str(error))
     except Interrupted as interruption:
@@ -96,6 +102,10 @@ def _run(command: str, module: ModuleType, arguments: list[str]) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    except jax.errors.JaxRuntimeError as error:
+        if not hosts.several():
+            raise
+        hosts.leave(str(error).split("\n")[0])
     except OSError as error:
         return _fail(f"{error.filename or command}: {error.strerror or error}")
     return 0

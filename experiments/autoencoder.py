@@ -26,6 +26,7 @@ import numpy as np
 import optax
 
 import perceptual_jax as pj
+from experiments.common import hosts
 from experiments.common.batches import floats, in_batches
 from experiments.common.data import Pictures
 from experiments.common.generators import Autoencoder, network, parameter_count, widths
@@ -187,7 +188,7 @@ def train_under(
 
 
 def _on_host(state: State) -> tuple[Any, Any]:
-    return jax.device_get((state.params, state.running))
+    return hosts.on_host((state.params, state.running))
 
 
 # --- The run -------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ import numpy as np
 import optax
 
 import perceptual_jax as pj
+from experiments.common import hosts
 from experiments.common.batches import floats, in_batches
 from experiments.common.code_table import CodeTable, code_table, move
 from experiments.common.data import Pictures
@@ -230,7 +231,7 @@ def learn_under(
     shown = floats(learned.images[:SHOWN])
 
     def draw(step: int, state: State) -> dict[str, Any]:
-        params, running, codes = jax.device_get(
+        params, running, codes = hosts.on_host(
             (state.params, state.running, state.table.codes[: len(shown)])
         )
         made = np.asarray(use(params, running, codes))

@@ -156,7 +156,7 @@ def run(config: Config) -> Scores:
                 distances,
                 pairs_of(data.items),
                 read,
-                folder.path / "distances",
+                folder.shared / "distances",
                 seed=config.seed,
                 images_at_once=config.images_at_once,
                 pairs_at_once=config.pairs_at_once,

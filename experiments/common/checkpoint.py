@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import jax
 
+from experiments.common import hosts
 from perceptual_jax.errors import InputError
 
 __all__ = ["best_step", "latest_step", "restore", "save"]
@@ -41,8 +42,15 @@ def save(
     metadata = None if loss is None else {_LOSS: loss}
     path = (folder / str(step)).absolute()
     orbax.save(path, state, overwrite=True, custom_metadata=metadata)
+    if hosts.leads():
+        _forget(folder, step, keep, best=loss is not None)
+    hosts.wait()
+
+
+def _forget(folder: Path, step: int, keep: int, *, best: bool) -> None:
+    """Removes all steps but the last few up to this one, and the best of those if asked to."""
     known = [each for each in _steps(folder) if each <= step]
-    kept = {*known[-keep:], None if loss is None else _best(folder, known)}
+    kept = {*known[-keep:], _best(folder, known) if best else None}
     for other in _steps(folder):
         if other not in kept:
             shutil.rmtree(folder / str(other), ignore_errors=True)

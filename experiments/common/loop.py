@@ -10,6 +10,8 @@ from typing import Any
 
 import jax
 
+from experiments.common import hosts
+
 __all__ = ["Interrupted", "chunk_length", "interruptible"]
 
 
@@ -31,7 +33,8 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     """Turns the first Ctrl-C or SIGTERM into a flag, which the function yielded returns.
 
     The loop looks at it between chunks, saves, and raises `Interrupted`. A second signal ends
-    the program at once.
+    the program at once. Of several processes all stop where one was asked to: each must look as
+    often as the others.
     """
     asked = False
     before: dict[signal.Signals, Any] = {}
@@ -48,7 +51,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     except ValueError:  # Not the main thread: whoever runs us there handles signals.
         before.clear()
     try:
-        yield lambda: asked
+        yield lambda: hosts.agreed(asked)
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)

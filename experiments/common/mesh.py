@@ -1,4 +1,4 @@
-"""The devices of a run as one data-parallel mesh."""
+"""Devices as one data-parallel mesh: those of this process, or of all processes of a run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ __all__ = ["data_mesh", "replicate", "shard_leading", "spread_and_copied"]
 T = TypeVar("T")
 
 
-def data_mesh(count: int) -> Mesh:
-    """As many devices as divide the number of independent problems, along one axis, "data"."""
-    devices = math.gcd(count, jax.device_count())
-    return jax.make_mesh(
-        (devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
-    )
+def data_mesh(count: int, *, everywhere: bool = False) -> Mesh:
+    """As many devices as divide the number of independent problems, along one axis, "data".
+
+    Args:
+      count: of the problems.
+      everywhere: whether devices of other processes take part.
+    """
+    devices = jax.devices() if everywhere else jax.local_devices()
+    used = math.gcd(count, len(devices))
+    return jax.make_mesh((used,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:used])
 
 
 def spread_and_copied(mesh: Mesh) -> tuple[NamedSharding, NamedSharding]:

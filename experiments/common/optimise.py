@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.common import checkpoint
+from experiments.common import checkpoint, hosts
 from experiments.common.loop import Interrupted, chunk_length
-from experiments.common.mesh import shard_leading
+from experiments.common.mesh import data_mesh, shard_leading, spread_and_copied
 from experiments.common.progress import progress
 from experiments.common.run_folder import RunFolder, file_name
 from perceptual_jax._typing import Array
@@ -272,7 +272,8 @@ def descend(
 ) -> Found:
     """Takes the steps of a schedule, from the last checkpoint if there is one.
 
-    The problems are spread over the devices. A resumed descent equals an unbroken one bit for bit.
+    The problems are spread over the processes, and there over the devices. A resumed descent equals
+    an unbroken one bit for bit.
 
     Args:
       problem: what is sought.
@@ -290,11 +291,12 @@ def descend(
     """
     title = title or " ".join(label.values())
     descent, count = problem.descent, len(first)
-    state = shard_leading(descent.init(jnp.asarray(first)), count)
-    saved = folder.path / "checkpoints" / file_name(" ".join(label.values()))
+    mine = hosts.own_rows(count)
+    state = shard_leading(descent.init(jnp.asarray(first)[mine]), len(mine))
+    saved = folder.shared / "checkpoints" / file_name(" ".join(label.values()))
     step = checkpoint.latest_step(saved) or 0
     if step:
-        state = checkpoint.restore(saved, step, state)
+        state = _own(checkpoint.restore(saved, step, _whole(state, count)), mine)
     metrics = folder.forget_after(schedule.begun + step, label)
 
     context, drawn = None, -1
@@ -304,7 +306,7 @@ def descend(
             draw = step // schedule.redraw_every if schedule.redraw_every else 0
             if draw != drawn:
                 shared, own = problem.context(draw)
-                context, drawn = (shared, shard_leading(own, count)), draw
+                context, drawn = (shared, _own(own, mine)), draw
             length = schedule.next_chunk(step)
             state = descent.advance(context, state, length)
             step += length
@@ -312,8 +314,9 @@ def descend(
             if step % schedule.snapshot_every == 0 or step == schedule.steps or stopping:
                 clock.stop(step, state)
                 at = schedule.begun + step
-                losses = _numbers(descent.losses(context, state))
-                line = {**label, "step": at, **losses, **snapshot(at, descent.images(state))}
+                losses = _numbers(hosts.whole_rows(descent.losses(context, state), count))
+                images = hosts.whole_rows(descent.images(state), count)
+                line = {**label, "step": at, **losses, **snapshot(at, images)}
                 if not np.isfinite(line["loss"]).all():
                     raise InputError(
                         f"{title}: the loss is not finite at step {at}; "
@@ -322,7 +325,7 @@ def descend(
                 # The line first: one too many is dropped on resuming, one too few is lost.
                 folder.log(**line)
                 metrics.append(line)
-                checkpoint.save(saved, step, state)
+                checkpoint.save(saved, step, _whole(state, count))
                 clock.start(step)
             advance_bar(length)
             if stopping:
@@ -330,7 +333,24 @@ def descend(
                     f"stopped at step {step} of {schedule.steps} of {title}; "
                     f"go on with: {folder.resume_command}"
                 )
-    return Found(np.asarray(descent.images(state)), metrics, clock.seconds_per_step())
+    images = hosts.whole_rows(descent.images(state), count)
+    return Found(np.asarray(images), metrics, clock.seconds_per_step())
+
+
+def _whole(state: State, count: int) -> State:
+    """The state of all processes' problems, as one to save."""
+    if not hosts.several():
+        return state
+    copied = spread_and_copied(data_mesh(jax.device_count(), everywhere=True))[1]
+    return hosts.placed(hosts.whole_rows(state, count), copied)
+
+
+def _own(tree: Any, mine: np.ndarray) -> Any:
+    """Of all problems' arrays those of this process, on its devices."""
+    if hosts.several():
+        host = hosts.on_host(tree)
+        tree = jax.tree.map(lambda leaf: jnp.asarray(leaf[mine] if leaf.ndim else leaf), host)
+    return shard_leading(tree, len(mine))
 
 
 def _numbers(losses: Any) -> dict[str, Any]:

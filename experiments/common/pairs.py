@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import perceptual_jax as pj
+from experiments.common import hosts
 from experiments.common.groups import grouped
 from experiments.common.mesh import replicate, shard_leading
 from experiments.common.progress import progress
@@ -76,7 +77,8 @@ def distances_of_pairs(
     whole = folder / "distances.npy"
     if whole.exists():
         found = _saved(whole, (len(distances), len(pairs), *numbers))
-        _forget_parts(folder)
+        if hosts.leads():
+            _forget_parts(folder)
         return found[:, again]
     folder.mkdir(parents=True, exist_ok=True)
     params, groups = grouped(distances, seed)
@@ -91,34 +93,44 @@ def distances_of_pairs(
 
     parts = list(_runs(pairs, _PART_IMAGES, _PART_PAIRS))
     todo = [part for part in parts if not all(kept(part, group).exists() for group in work)]
+    mine = {part.start: pairs[part][hosts.own_rows(part.stop - part.start)] for part in todo}
     done = sum(
         len(group.names) * (part.stop - part.start)
         for part in parts
         for group in work
         if kept(part, group).exists()
     )
+    hosts.wait()  # Until all know what is to be done.
     with (
-        closing(read_ahead(read, [pairs[part] for part in todo])) as images,
+        closing(read_ahead(read, list(mine.values()))) as images,
         progress("distances", len(rows) * len(pairs), unit="distances", done=done) as advance,
     ):
         for part, pictures in zip(todo, images, strict=True):
             for group in work:
                 if kept(part, group).exists():
                     continue
-                values = np.empty((len(group.names), part.stop - part.start, *numbers), np.float32)
-                for which, got in group.distances(params, pairs[part], pictures):
-                    values[:, which] = got
-                    advance(len(group.names) * which.size)
-                    if asked_to_stop():
+                own = mine[part.start]
+                values = np.empty((len(own), len(group.names), *numbers), np.float32)
+                for which, got in group.distances(params, own, pictures):
+                    values[which] = got.swapaxes(0, 1)
+                    advance(len(group.names) * which.size * jax.process_count())
+                    # Of several processes some have fewer blocks: they ask when all are done.
+                    if not hosts.several() and asked_to_stop():
                         raise Stopped
+                values = hosts.whole_rows(values, part.stop - part.start).swapaxes(0, 1)
                 _check(group.names, values)
-                _save(kept(part, group), values)
+                if hosts.leads():
+                    _save(kept(part, group), values)
+                if hosts.several() and asked_to_stop():
+                    raise Stopped
     for part in parts:
         for group in work:
             size = (len(group.names), part.stop - part.start, *numbers)
             found[[rows[name] for name in group.names], part] = _saved(kept(part, group), size)
-    _save(whole, found)
-    _forget_parts(folder)
+    hosts.wait()  # Until all have read.
+    if hosts.leads():
+        _save(whole, found)
+        _forget_parts(folder)
     return found[:, again]
 
 

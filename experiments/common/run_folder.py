@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import jax
 
 import perceptual_jax as pj
+from experiments.common import hosts
 from perceptual_jax import weights
 from perceptual_jax._files import write_whole
 from perceptual_jax.errors import InputError
@@ -37,20 +38,28 @@ class RunFolder:
     """The folder of one run.
 
     Attributes:
-      path: where it is.
+      path: where it is; of several processes the first one's, to others a folder of their own
+        that is thrown away.
       command: the command that made it.
       made: the folders above it that were made for it, innermost first.
+      common: where it is for all processes; by default the path.
     """
 
     path: Path
     command: str
     made: tuple[Path, ...] = ()
+    common: Path | None = None
+
+    @property
+    def shared(self) -> Path:
+        """Where all processes read, and where what they write together is."""
+        return self.common or self.path
 
     @property
     def resume_command(self) -> str:
         """What to type to go on with this run."""
-        out = shlex.quote(str(self.path.parent.parent))
-        return f"perceptual-jax {self.command} --out {out} --name {self.path.name} --resume"
+        out = shlex.quote(str(self.shared.parent.parent))
+        return f"perceptual-jax {self.command} --out {out} --name {self.shared.name} --resume"
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a JSON file, whole or not at all; numbers that are not finite become null."""
@@ -64,7 +73,7 @@ class RunFolder:
 
     def metrics(self) -> list[dict[str, Any]]:
         """All lines of metrics.jsonl."""
-        path = self.path / "metrics.jsonl"
+        path = self.shared / "metrics.jsonl"
         if not path.exists():
             return []
         lines = []
@@ -81,6 +90,7 @@ class RunFolder:
     def forget_after(self, step: int, label: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Keeps of the lines with a label those up to a step, which it returns; and all others."""
         logged = self.metrics()
+        hosts.wait()  # Until all have read.
         own = [line for line in logged if label.items() <= line.items()]
         kept = [line for line in own if line["step"] <= step]
         self.keep_metrics([*(line for line in logged if line not in own), *kept])
@@ -142,6 +152,19 @@ def start(command: str, config: Any, *, distances: Iterable[pj.Distance] = ()) -
     Raises:
       InputError: if the name is taken or not a name, or the folder cannot be made.
     """
+    begun: list[RunFolder] = []
+
+    def begin() -> str:
+        begun.append(_begun(command, config, distances))
+        return str(begun[0].path)
+
+    common = Path(hosts.first_says(begin))
+    folder = begun[0] if begun else RunFolder(hosts.folder_of_no_run(), command, common=common)
+    hosts.remember(folder.resume_command)
+    return folder
+
+
+def _begun(command: str, config: Any, distances: Iterable[pj.Distance]) -> RunFolder:
     parent, name = Path(config.out) / command, config.name
     can_resume = hasattr(config, "resume")
     if can_resume and config.resume:

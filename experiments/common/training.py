@@ -22,11 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from experiments.common import checkpoint
+from experiments.common import checkpoint, hosts
 from experiments.common.code_table import CodeTable
 from experiments.common.generators import Network
 from experiments.common.loop import Interrupted, chunk_length
-from experiments.common.mesh import data_mesh, replicate, spread_and_copied
+from experiments.common.mesh import data_mesh, spread_and_copied
 from experiments.common.method import (
     Adversary,
     Batch,
@@ -111,17 +111,17 @@ class Trained(NamedTuple):
 
 def _steps(method: Method, batch: int) -> tuple[Callable, Callable, Callable]:
     """`place(state)`, `deliver(rows, batch)` and `advance(params, state, rows, batch)`."""
-    mesh = data_mesh(batch)
+    mesh = data_mesh(batch, everywhere=True)
     spread, copied = spread_and_copied(mesh)
     batches = NamedSharding(mesh, PartitionSpec(None, "data"))
     each: list[Any] = [spread if field == "table" else copied for field in State._fields]
     shardings = State(*each)
 
     def place(state: State) -> State:
-        return State(*map(jax.device_put, state, shardings))
+        return State(*map(hosts.placed, state, shardings))
 
     def deliver(rows: Any, batch: Any) -> Any:
-        return jax.device_put((rows, batch), batches)
+        return hosts.placed((rows, batch), batches)
 
     # Said outright: the compiler might spread what must be copied, and compile again for that.
     @partial(jax.jit, donate_argnums=1, out_shardings=(shardings, copied))
@@ -183,6 +183,11 @@ def check_batches(images: int, batch: int, microbatches: int) -> None:
             f"{images} images to learn from do not fill a batch of {batch}: "
             "give more images or a smaller --batch"
         )
+    if hosts.several() and batch % jax.device_count():
+        raise InputError(
+            f"--batch must be a multiple of the {jax.device_count()} devices of all processes; "
+            f"got {batch}"
+        )
     if batch % microbatches or batch == microbatches:
         raise InputError(
             f"--microbatches must divide --batch into parts of at least two images; got "
@@ -227,9 +232,10 @@ def train(
     epoch = images.epoch if isinstance(images, Source) else len(images) // schedule.batch
     steps, every = schedule.epochs * epoch, schedule.snapshot_every
     place, deliver, advance = _steps(method, schedule.batch)
-    params = replicate(method.distance.init(jax.random.fold_in(key, 0)), schedule.batch)
+    copied = spread_and_copied(data_mesh(schedule.batch, everywhere=True))[1]
+    params = hosts.placed(method.distance.init(jax.random.fold_in(key, 0)), copied)
     state = place(_first_state(method, jax.random.fold_in(key, 1), table, first))
-    saved = folder.path / "checkpoints" / file_name(title)
+    saved = folder.shared / "checkpoints" / file_name(title)
     step = checkpoint.latest_step(saved) or 0
     if step:
         state = checkpoint.restore(saved, step, state)
@@ -267,7 +273,7 @@ def train(
                 }
                 if step % every == 0:
                     losses = {
-                        name: jax.device_put(np.zeros((), np.float32), old.sharding)
+                        name: hosts.placed(np.zeros((), np.float32), old.sharding)
                         for name, old in state.losses.items()
                     }
                     state = state._replace(losses=losses)
@@ -282,7 +288,7 @@ def train(
                     f"stopped at step {step} of {steps} of {title}; "
                     f"go on with: {folder.resume_command}"
                 )
-    return Trained(jax.device_get(state), metrics)
+    return Trained(hosts.on_host(state), metrics)
 
 
 def _first_state(
