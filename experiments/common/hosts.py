@@ -100,7 +100,6 @@ def join(arguments: Sequence[str]) -> list[str]:
             "them the same --coordinator HOST:PORT and --process-count, and its own --process-id"
         ) from None
     console.quiet = not leads()
-    console.print(f"{jax.process_count()} processes, {jax.device_count()} devices")
     return rest
 
 
@@ -232,9 +231,19 @@ def on_host(tree: T) -> T:
 
 
 def remember(resume_command: str) -> None:
-    """Keeps how to go on with the run that has begun."""
+    """Keeps how to go on with the run that has begun; of several processes each says it at once.
+
+    If the first one is lost, JAX ends the others from outside of Python: nothing can be said then.
+    """
     global _resume_command
     _resume_command = resume_command
+    if several():
+        print(
+            f"{jax.process_count()} processes, {jax.device_count()} devices; if one is lost, all "
+            f"stop: start them again, or fewer, with: {resume_command} --distributed",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def leave(reason: str) -> None:

@@ -20,9 +20,10 @@ def data_mesh(count: int, *, everywhere: bool = False) -> Mesh:
       count: of the problems.
       everywhere: whether devices of other processes take part.
     """
-    devices = jax.devices() if everywhere else jax.local_devices()
-    used = math.gcd(count, len(devices))
-    return jax.make_mesh((used,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:used])
+    there = jax.device_count() if everywhere else jax.device_count() // jax.process_count()
+    used = math.gcd(count, there)
+    devices = (jax.devices() if everywhere else jax.local_devices())[:used]
+    return jax.make_mesh((used,), ("data",), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def spread_and_copied(mesh: Mesh) -> tuple[NamedSharding, NamedSharding]:

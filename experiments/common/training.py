@@ -56,6 +56,7 @@ __all__ = [
     "Trained",
     "batch_rows",
     "check_batches",
+    "lowered",
     "train",
 ]
 
@@ -109,22 +110,35 @@ class Trained(NamedTuple):
     metrics: list[dict[str, Any]]
 
 
-def _steps(method: Method, batch: int) -> tuple[Callable, Callable, Callable]:
-    """`place(state)`, `deliver(rows, batch)` and `advance(params, state, rows, batch)`."""
-    mesh = data_mesh(batch, everywhere=True)
-    spread, copied = spread_and_copied(mesh)
-    batches = NamedSharding(mesh, PartitionSpec(None, "data"))
-    each: list[Any] = [spread if field == "table" else copied for field in State._fields]
-    shardings = State(*each)
+class _Placement(NamedTuple):
+    """Where things are on the mesh of all devices that a batch is spread over.
 
-    def place(state: State) -> State:
-        return State(*map(hosts.placed, state, shardings))
+    Attributes:
+      copied: what every device has.
+      state: a `State` of shardings: all of it copied but the table of codes, spread by rows.
+      batches: of several batches, each spread: [steps, n, ...].
+    """
 
-    def deliver(rows: Any, batch: Any) -> Any:
-        return hosts.placed((rows, batch), batches)
+    copied: NamedSharding
+    state: Any
+    batches: NamedSharding
+
+    @classmethod
+    def of(cls, batch: int) -> _Placement:
+        mesh = data_mesh(batch, everywhere=True)
+        spread, copied = spread_and_copied(mesh)
+        each: list[Any] = [spread if field == "table" else copied for field in State._fields]
+        return cls(copied, State(*each), NamedSharding(mesh, PartitionSpec(None, "data")))
+
+
+def _advance(method: Method, placement: _Placement) -> Any:
+    """`(params, state, rows, batches) -> ` the state a step later for each batch, and measures.
+
+    Jitted; the state given is used up. The measures are those of `take_step`, of every step.
+    """
 
     # Said outright: the compiler might spread what must be copied, and compile again for that.
-    @partial(jax.jit, donate_argnums=1, out_shardings=(shardings, copied))
+    @partial(jax.jit, donate_argnums=1, out_shardings=(placement.state, placement.copied))
     def advance(params: Params, state: State, rows: Any, batch: Any) -> tuple[State, Any]:
         if len(jax.tree.leaves(batch)[0]) == 1:
             first = jax.tree.map(lambda leaf: leaf[0], (rows, batch))
@@ -132,7 +146,35 @@ def _steps(method: Method, batch: int) -> tuple[Callable, Callable, Callable]:
             return state, jax.tree.map(lambda leaf: leaf[None], measured)
         return jax.lax.scan(lambda s, b: take_step(method, params, s, *b), state, (rows, batch))
 
-    return place, deliver, advance
+    return advance
+
+
+def lowered(
+    method: Method, images: jax.ShapeDtypeStruct, table: Callable[[Key], CodeTable]
+) -> jax.stages.Lowered:
+    """A step on a batch of images with codes, to be compiled for all devices without any array.
+
+    Args:
+      method: what is trained.
+      images: what a batch looks like, [n, h, w, 3].
+      table: `key -> ` the first codes.
+    """
+    count = images.shape[0]
+    placement = _Placement.of(count)
+
+    def shaped(tree: Any, sharding: NamedSharding) -> Any:
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+        )
+
+    first = jax.eval_shape(lambda key: _first_state(method, key, table), jax.random.key(0))
+    state = State(*map(shaped, first, placement.state))
+    params = shaped(jax.eval_shape(method.distance.init, jax.random.key(0)), placement.copied)
+    batch = shaped(
+        (jax.ShapeDtypeStruct((1, count), jnp.int32), images.update(shape=(1, *images.shape))),
+        placement.batches,
+    )
+    return _advance(method, placement).lower(params, state, *batch)
 
 
 # --- The loop ------------------------------------------------------------------------------
@@ -231,10 +273,11 @@ def train(
     title = " ".join(label.values())
     epoch = images.epoch if isinstance(images, Source) else len(images) // schedule.batch
     steps, every = schedule.epochs * epoch, schedule.snapshot_every
-    place, deliver, advance = _steps(method, schedule.batch)
-    copied = spread_and_copied(data_mesh(schedule.batch, everywhere=True))[1]
-    params = hosts.placed(method.distance.init(jax.random.fold_in(key, 0)), copied)
-    state = place(_first_state(method, jax.random.fold_in(key, 1), table, first))
+    placement = _Placement.of(schedule.batch)
+    advance = _advance(method, placement)
+    params = hosts.placed(method.distance.init(jax.random.fold_in(key, 0)), placement.copied)
+    begun = _first_state(method, jax.random.fold_in(key, 1), table, first)
+    state = State(*map(hosts.placed, begun, placement.state))
     saved = folder.shared / "checkpoints" / file_name(title)
     step = checkpoint.latest_step(saved) or 0
     if step:
@@ -254,7 +297,7 @@ def train(
         closing(_ahead(drawn, step, steps, every)) as batches,
     ):
         for length, batch in batches:
-            state, measured = advance(params, state, *deliver(*batch))
+            state, measured = advance(params, state, *hosts.placed(batch, placement.batches))
             if pending:  # One chunk ahead of the devices, and no more.
                 jax.block_until_ready(pending[-1])
             pending.append(measured)
@@ -272,7 +315,7 @@ def train(
                     **snapshot(step, state),
                 }
                 if step % every == 0:
-                    losses = {
+                    losses: Any = {
                         name: hosts.placed(np.zeros((), np.float32), old.sharding)
                         for name, old in state.losses.items()
                     }

@@ -24,6 +24,18 @@ def standard_promotion():
 
 
 @pytest.fixture
+def many_devices():
+    """Asked for by tests that need them, in modules that use `one_device`."""
+
+
+@pytest.fixture
+def one_device(request, monkeypatch):
+    """Programs for eight would be compiled for nothing."""
+    if "many_devices" not in request.fixturenames:
+        monkeypatch.setattr(jax, "device_count", lambda: 1)
+
+
+@pytest.fixture
 def cli(weights_store, tmp_path, monkeypatch, capsys):
     """`cli("compare", "a.png", ...)` in a fresh folder -> exit code and what it printed."""
     monkeypatch.chdir(tmp_path)

@@ -28,16 +28,7 @@ TINY = Config(
 )  # fmt: skip
 
 
-@pytest.fixture
-def many_devices():
-    """Asked for by the tests that need them."""
-
-
-@pytest.fixture(autouse=True)
-def one_device(request, monkeypatch):
-    """Programs for eight would be compiled for nothing."""
-    if "many_devices" not in request.fixturenames:
-        monkeypatch.setattr(jax, "device_count", lambda: 1)
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 # --- Masks ---------------------------------------------------------------------------------

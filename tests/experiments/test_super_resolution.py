@@ -29,16 +29,7 @@ TINY = {"blocks": 1, "width": 4, "crop": 8, "scale": 2, "batch": 8, "measures": 
 SHORT = {"steps": 4, "further_steps": 3, "snapshot_every": 2}
 
 
-@pytest.fixture
-def many_devices():
-    """Asked for by the tests that need them."""
-
-
-@pytest.fixture(autouse=True)
-def one_device(request, monkeypatch):
-    """Programs for eight would be compiled for nothing."""
-    if "many_devices" not in request.fixturenames:
-        monkeypatch.setattr(jax, "device_count", lambda: 1)
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 def drawn(module, seed=0):
@@ -305,7 +296,7 @@ def test_one_device_equals_many(tmp_path, monkeypatch, many_devices):
     many = super_resolution.run(dataclasses.replace(config, name="many"))
     one = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1],
                         axis_types=(jax.sharding.AxisType.Auto,))  # fmt: skip
-    monkeypatch.setattr(training, "data_mesh", lambda count: one)
+    monkeypatch.setattr(training, "data_mesh", lambda count, **_: one)
     alone = super_resolution.run(dataclasses.replace(config, name="one"))
     for name in BOTH:
         for line, other in zip(many[name].metrics, alone[name].metrics, strict=True):

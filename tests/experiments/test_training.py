@@ -33,16 +33,7 @@ FAST = {"distances": ("l2",), "measures": ("l2",), "epochs": 2, "snapshot_every"
 SETS = {"neighbours": ("l2",), "feature_weights": "random", "samples": 9}
 
 
-@pytest.fixture
-def many_devices():
-    """Asked for by the tests that need them."""
-
-
-@pytest.fixture(autouse=True)
-def one_device(request, monkeypatch):
-    """Programs for eight would be compiled for nothing."""
-    if "many_devices" not in request.fixturenames:
-        monkeypatch.setattr(jax, "device_count", lambda: 1)
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 # --- The codes -----------------------------------------------------------------------------
@@ -162,7 +153,7 @@ def test_one_device_equals_many(tmp_path, monkeypatch, many_devices):
     many = trained(tmp_path, glo_method(), "many")
     one = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1],
                         axis_types=(jax.sharding.AxisType.Auto,))  # fmt: skip
-    monkeypatch.setattr(training, "data_mesh", lambda count: one)
+    monkeypatch.setattr(training, "data_mesh", lambda count, **_: one)
     alone = trained(tmp_path, glo_method(), "one")
     close(many.state.params, alone.state.params)
     close(many.state.running, alone.state.running)
@@ -173,11 +164,13 @@ def test_one_device_equals_many(tmp_path, monkeypatch, many_devices):
 
 def test_the_table_is_spread_and_the_network_copied(many_devices):
     method = glo_method()
-    place, deliver, advance = training._steps(method, SCHEDULE.batch)
-    state = place(training._first_state(method, jax.random.key(0), new_table))
+    placement = training._Placement.of(SCHEDULE.batch)
+    begun = training._first_state(method, jax.random.key(0), new_table)
+    state = training.State(*map(jax.device_put, begun, placement.state))
     rows = batch_rows(len(IMAGES), SCHEDULE, 0)[None]
     before = np.asarray(state.table.codes)
-    state, (losses, _) = advance({}, state, *deliver(rows, IMAGES[rows]))
+    batch = jax.device_put((rows, IMAGES[rows]), placement.batches)
+    state, (losses, _) = training._advance(method, placement)({}, state, *batch)
     assert losses.shape == (1,)
     assert len(state.table.codes.addressable_shards) == 8
     assert state.table.codes.addressable_shards[0].data.shape == (3, CODE)
