@@ -129,6 +129,12 @@ def _parse(command: str, module: ModuleType, arguments: Sequence[str]) -> object
     description = (module.__doc__ or "").strip()
     if len(presets) > 1:
         description += f"\n\n--preset {{{','.join(presets)}}} changes the defaults shown."
+    if command in _ON_MANY_HOSTS:
+        description += (
+            "\n\n--distributed shares the run with other processes, all started alike; where JAX "
+            "does not find them by itself, with --coordinator HOST:PORT, --process-count N and "
+            "--process-id I."
+        )
     return tyro.cli(
         type(presets[name]),
         prog=f"perceptual-jax {command}",
