@@ -36,7 +36,8 @@ _FACES = {
 _SIZE = (480, 320)
 """Twice the pixels of a card's picture on a page 1300 pixels wide, for fine displays."""
 _WIDEST, _TALLEST = 2.0, 1.0
-"""Width to height. A long strip or column shows its beginning: all of it would show nothing."""
+"""Width to height. Of a longer strip the right end is shown, where what was made stands after what
+was given, and of a longer column the top: all of them would show nothing."""
 
 
 def is_picture(path: Path) -> bool:
@@ -88,7 +89,8 @@ def thumbnail(path: Path) -> str:
     with _open(path) as picture:
         try:
             width, height = picture.size
-            crop = (0, 0, min(width, round(height * _WIDEST)), min(height, round(width / _TALLEST)))
+            left = max(0, width - round(height * _WIDEST))
+            crop = (left, 0, width, min(height, round(width / _TALLEST)))
             small = picture.convert("RGBA").crop(crop)
             small.thumbnail(_SIZE, reducing_gap=2.0)
             flat = Image.new("RGB", small.size, "white")

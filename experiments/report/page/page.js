@@ -352,7 +352,26 @@ function table(kind, caption, rows) {
   );
 }
 
-const MISSING = "not there";
+const FEW = 20;
+
+/** A table, of which the first rows are shown until all are asked for. */
+function tableOf(kind, caption, rows) {
+  const shown = table(kind, caption, rows.slice(0, FEW));
+  if (rows.length <= FEW) return [shown];
+  const all = element("button", { type: "button", className: "more" }, `Show all ${rows.length}`);
+  all.addEventListener("click", () => {
+    shown.querySelector("tbody").append(...rows.slice(FEW));
+    all.remove();
+  });
+  return [shown, all];
+}
+
+const MISSING = "–";
+
+/** Names of options may be broken after each of their words. */
+function breakable(name) {
+  return name.split(/(?<=_)/).flatMap((word) => [word, element("wbr")]);
+}
 
 /** A text's parts before, in and after what differs from the other's: whole words. */
 function differing(text, other) {
@@ -377,7 +396,7 @@ function showOptions(a, b) {
     element(
       "tr",
       {},
-      element("th", { scope: "row" }, key),
+      element("th", { scope: "row" }, ...breakable(key)),
       optionCell("a", mine, its),
       optionCell("b", its, mine),
     );
@@ -385,36 +404,28 @@ function showOptions(a, b) {
   for (const [caption, field] of [["option", "options"], ["made with", "made_with"]]) {
     const all = [...union(a[field], b[field])];
     const differ = all.filter(([, [mine, its]]) => mine !== its);
-    if (differ.length) parts.push(table("options", caption, differ.map(row)));
+    const lacks = ([, pair]) => pair.includes(undefined);
+    differ.sort((x, y) => lacks(x) - lacks(y)); // What both have comes first.
+    if (differ.length) parts.push(...tableOf("options", caption, differ.map(row)));
     if (field === "options") {
       const same = all.length - differ.length;
       const text = !all.length
         ? "Neither says what its options were."
         : !differ.length
           ? `All ${all.length} options are the same.`
-          : `The other ${same} are the same.`;
+          : `${same} more ${same === 1 ? "is" : "are"} the same.`;
       if (!differ.length || same) parts.push(element("p", { className: "soft more" }, text));
     }
   }
   $("options").replaceChildren(...parts);
 }
 
-const FEW = 24;
-
 function showNumbers(a, b) {
   const rows = [...union(flat(a.numbers), flat(b.numbers))].map(numberRow);
   const left = a.left_out + b.left_out;
   const parts = [];
   if (!rows.length) parts.push(element("p", { className: "soft" }, "Neither has any yet."));
-  else parts.push(table("numbers", "", rows.slice(0, FEW)));
-  if (rows.length > FEW) {
-    const all = element("button", { type: "button", className: "more" }, `Show all ${rows.length}`);
-    all.addEventListener("click", () => {
-      parts[0].querySelector("tbody").append(...rows.slice(FEW));
-      all.remove();
-    });
-    parts.push(all);
-  }
+  else parts.push(...tableOf("numbers", "", rows));
   if (left) parts.push(element("p", { className: "soft more" }, `${left} more are in results.json.`));
   $("numbers").replaceChildren(...parts);
 }
