@@ -33,6 +33,7 @@ _FACES = {
     "two-afc": "scores",
 }
 """What the names of the pictures begin with that stand for a command's runs; else its first."""
+_PLOTS = "scores"
 _SIZE = (480, 320)
 """Twice the pixels of a card's picture on a page 1300 pixels wide, for fine displays."""
 _WIDEST, _TALLEST = 2.0, 1.0
@@ -81,22 +82,29 @@ def face(command: str, pictures: Sequence[Path], *, finished: bool) -> Path | No
 
 
 def thumbnail(path: Path) -> str:
-    """A picture as a data URL of a WebP image of at most 480 x 320 pixels.
+    """A picture as a data URL of a WebP image of at most 480 x 320 pixels; of a plot, all of it.
 
     Raises:
       InputError: if it cannot be read; the message goes on after the file's name.
     """
     with _open(path) as picture:
         try:
-            width, height = picture.size
-            left = max(0, width - round(height * _WIDEST))
-            crop = (left, 0, width, min(height, round(width / _TALLEST)))
-            small = picture.convert("RGBA").crop(crop)
+            small = picture.convert("RGBA")
+            if not path.name.startswith(_PLOTS):
+                small = small.crop(_shown_part(*picture.size))
             small.thumbnail(_SIZE, reducing_gap=2.0)
-            flat = Image.new("RGB", small.size, "white")
-            flat.paste(small, mask=small.getchannel("A"))
+            # A card is filled with its picture: of a plot nothing may be cut away for that.
+            size = _SIZE if path.name.startswith(_PLOTS) else small.size
+            flat = Image.new("RGB", size, "white")
+            place = (size[0] - small.width) // 2, (size[1] - small.height) // 2
+            flat.paste(small, place, small.getchannel("A"))
             buffer = io.BytesIO()
             flat.save(buffer, "WEBP", quality=82, method=4)
         except Exception:  # As above.
             raise InputError("cannot be read as a picture") from None
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _shown_part(width: int, height: int) -> tuple[int, int, int, int]:
+    left = max(0, width - round(height * _WIDEST))
+    return left, 0, width, min(height, round(width / _TALLEST))

@@ -183,6 +183,20 @@ def test_the_thumbnail_is_small_and_of_the_picture_that_stands_for_the_run(runs)
     assert max(high for _, high in picture.getextrema()[:2]) < 20
 
 
+def test_the_thumbnail_of_a_plot_is_all_of_it(runs):
+    folder = write_run(runs, "two-afc", "x", results={}, pictures=())
+    plot = Image.new("RGB", (2000, 600), "red")
+    plot.paste("blue", (1000, 0, 2000, 600))
+    plot.save(folder / "scores.png")
+    data = base64.b64decode(only(runs).thumbnail.partition(",")[2])
+    picture = Image.open(io.BytesIO(data))
+    assert picture.size == (480, 320)  # as a card's
+    left, right, below = (picture.getpixel(place) for place in ((20, 160), (460, 160), (20, 300)))
+    assert left[0] > 200 > left[2]
+    assert right[2] > 200 > right[0]
+    assert min(below) > 240  # white
+
+
 # --- Folders that are broken or hostile ----------------------------------------------------
 
 
