@@ -1,7 +1,7 @@
 """The page over all runs: its parts put together into one file.
 
 Data goes in as JSON that cannot end its element, and the script puts it onto the page as text
-alone. A policy lets the browser run that one script, and load nothing from elsewhere.
+alone. A policy lets the browser run the scripts of this folder, and load nothing from elsewhere.
 """
 
 from __future__ import annotations
@@ -50,24 +50,25 @@ def write(path: Path, runs: Sequence[Run]) -> None:
       InputError: if it cannot be written.
     """
     made = datetime.datetime.now(datetime.UTC).timestamp()
-    style, script = LOOK + _part("style.css"), _part("page.js")
+    style, pair, page = LOOK + _part("style.css"), _part("pair.js"), _part("page.js")
     filled = {
         "ours": _OURS,
-        "policy": _policy(style, script),
+        "policy": _policy(style, pair, page),
         "style": style,
-        "script": script,
+        "pair": pair,
+        "page": page,
         "data": _data({"made": made, "runs": [_as_json(run) for run in runs]}),
     }
     # In one pass: what is filled in may hold the names of other places.
-    page = re.sub(r"\{\{(\w+)\}\}", lambda place: filled[place[1]], _part("page.html"))
+    whole = re.sub(r"\{\{(\w+)\}\}", lambda place: filled[place[1]], _part("page.html"))
     try:
-        write_whole(path, page.encode())
+        write_whole(path, whole.encode())
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _part(name: str) -> str:
-    return files("experiments.report").joinpath("page", name).read_text(encoding="utf-8")
+    return files("experiments.report").joinpath("web", name).read_text(encoding="utf-8")
 
 
 def _as_json(run: Run) -> dict[str, Any]:
@@ -81,13 +82,14 @@ def _data(value: Any) -> str:
     return text.replace("<", r"\u003c")
 
 
-def _policy(style: str, script: str) -> str:
-    """What the browser may do: this style, this script, pictures beside the page."""
-    digests = (
-        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        for text in (style, script)
-    )
+def _policy(style: str, *scripts: str) -> str:
+    """What the browser may do: this style, these scripts, pictures beside the page."""
     return (
-        "default-src 'none'; img-src 'self' data: file:; "
-        "style-src 'sha256-{}'; script-src 'sha256-{}'; base-uri 'none'; form-action 'none'"
-    ).format(*digests)
+        f"default-src 'none'; img-src 'self' data: file:; style-src {_digest(style)}; "
+        f"script-src {' '.join(map(_digest, scripts))}; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{digest}'"

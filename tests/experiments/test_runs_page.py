@@ -347,7 +347,7 @@ def test_all_text_is_data(cli, runs):
     (folder / os.fsdecode(b"\xff\xfe.png")).write_bytes((folder / f"{name}.png").read_bytes())
     assert cli("report").code == 0
     page = (runs / "index.html").read_text()
-    assert page.count("<script") == page.count("</script") == 2
+    assert page.count("<script") == page.count("</script") == 3
     assert "<img src=x" not in page
     (run,) = data_of(page)["runs"]
     assert run["name"] == name
