@@ -36,6 +36,7 @@ COMMANDS = {
     "inpaint": ("experiments.inpaint", "a network that fills holes, under each loss"),
     "fill": ("experiments.fill", "your picture without something, by a network that was trained"),
     "claims": ("experiments.claims", "what is claimed for perceptual losses, measured"),
+    "report": ("experiments.report", "one page over all runs: search, sort, two side by side"),
     "list": ("experiments.catalogue", "the distances there are"),
     "weights": ("experiments.weights", "list, get and verify pretrained weights"),
 }

@@ -7,6 +7,7 @@ import html
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,23 +20,12 @@ from perceptual_jax._files import write_whole
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Report"]
+__all__ = ["LOOK", "Report"]
 
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #888; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 75rem; }
-h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
-p { max-width: 48rem; } .scroll { overflow-x: auto; }
-table { border-collapse: collapse; } th, td { padding: .3rem .6rem; text-align: right; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: Canvas; }
-tbody tr { border-top: 1px solid var(--line); }
-.pictures { display: grid; gap: .5rem .4rem; place-content: start; min-width: min-content; }
-figure { margin: 0; } figcaption { font-size: .8rem; color: var(--soft); line-height: 1.25; }
-.pictures img { display: block; width: 100%; min-width: 6.5rem; }
-img.wide { max-width: 100%; height: auto; background: white; }
-.label { font-size: .9rem; align-self: center; }
-pre { overflow-x: auto; font-size: .8rem; }
-"""
+LOOK = files("experiments.common").joinpath("look.css").read_text(encoding="utf-8")
+"""The style that all pages share: colours of light and dark, type, focus."""
+
+_STYLE = LOOK + files("experiments.common").joinpath("report.css").read_text(encoding="utf-8")
 
 
 class Report:
@@ -73,18 +63,19 @@ class Report:
             cells += ["<div></div>"] * (columns - len(row))
         tracks = f"fit-content(12rem) repeat({columns}, minmax(6.5rem, 14rem))"
         self._parts.append(
-            f'<div class="scroll"><div class="pictures" style="grid-template-columns: {tracks}">'
-            f"{''.join(cells)}</div></div>"
+            _scrolling("pictures")
+            + f'<div class="pictures" style="grid-template-columns: {tracks}">'
+            + f"{''.join(cells)}</div></div>"
         )
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Adds a table; the first column names the row."""
-        head = "".join(f"<th>{_text(cell)}</th>" for cell in headers)
+        head = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in headers)
         body = "".join(
             "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows
         )
         self._parts.append(
-            f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+            f"{_scrolling('table')}<table><thead><tr>{head}</tr></thead>"
             f"<tbody>{body}</tbody></table></div>"
         )
 
@@ -119,6 +110,11 @@ class Report:
             f"<body><main>{''.join(self._parts)}</main></body></html>\n"
         )
         write_whole(path, page.encode(errors="backslashreplace"))
+
+
+def _scrolling(name: str) -> str:
+    """Opens what is wider than a phone: a stop of the Tab key, so that arrow keys move it."""
+    return f'<div class="scroll" role="group" aria-label="{name}" tabindex="0">'
 
 
 def _text(text: str) -> str:

@@ -25,7 +25,7 @@ from perceptual_jax import weights
 from perceptual_jax._files import write_whole
 from perceptual_jax.errors import InputError
 
-__all__ = ["RunFolder", "file_name", "resumed", "start", "weights_used"]
+__all__ = ["RunFolder", "file_name", "is_name", "resumed", "start", "weights_used"]
 
 C = TypeVar("C")
 
@@ -196,8 +196,13 @@ def _begun(command: str, config: Any, distances: Iterable[pj.Distance]) -> RunFo
     return folder
 
 
+def is_name(text: str) -> bool:
+    """Whether a run can be called so."""
+    return _NAME.fullmatch(text) is not None
+
+
 def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise InputError(f"--name must be letters, digits, '.', '_' and '-'; got {name!r}")
 
 

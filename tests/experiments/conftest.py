@@ -1,5 +1,6 @@
 """The command line as a user meets it, in this process."""
 
+import shutil
 from typing import NamedTuple
 
 import jax
@@ -64,3 +65,40 @@ def picture(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A real browser without a window, whose console and requests are kept."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in (
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+        "--disable-background-networking", "--disable-component-update",
+        "--disable-dev-shm-usage",
+    ):  # fmt: skip
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def browse(chromium):
+    """`browse(path, width=1300, dark=False, fragment="")` opens a file and returns the driver."""
+
+    def open_page(path, *, width: int = 1300, dark: bool = False, fragment: str = ""):
+        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        chromium.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": width < 500})
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        chromium.get("about:blank")  # So that another fragment alone is a new page, too.
+        chromium.get(path.resolve().as_uri() + fragment)
+        return chromium
+
+    return open_page

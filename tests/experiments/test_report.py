@@ -5,6 +5,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from in_browser import as_wide_as_the_window, clean, unnamed
 
 from experiments.common.report import Report
 
@@ -81,3 +82,45 @@ def test_the_demo_s_report_opens_with_its_pictures(cli, tmp_path):
     shown = pj.images.read(picture).astype(float)
     colourful = np.abs(shown[..., 0] - shown[..., 2]) > 40
     assert colourful.mean() > 0.05
+
+
+@pytest.fixture
+def wide_report(tmp_path):
+    page = Report("A title" + "withoutaspace" * 20, "An introduction.")
+    image = np.full((64, 64, 3), 0.5)
+    page.pictures({f"row {n}": [(image, f"column {i}") for i in range(8)] for n in range(2)})
+    page.table([f"header {n}" for n in range(12)], [["value"] * 12])
+    page.code("distances = " + "('l2', 'ssim')" * 40)
+    page.write(tmp_path / "report.html")
+    return tmp_path / "report.html"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_report_is_light_or_dark(browse, wide_report, dark):
+    driver = browse(wide_report, dark=dark)
+    look = "const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]"
+    ground, ink = (
+        sum(int(level) for level in colour[4:-1].split(","))
+        for colour in driver.execute_script(look)
+    )
+    assert (ground < ink) == dark
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [320, 360])
+def test_a_phone_shows_a_report_without_scrolling_sideways(browse, wide_report, width):
+    driver = browse(wide_report, width=width)
+    assert as_wide_as_the_window(driver)
+    clean(driver)
+
+
+@pytest.mark.browser
+def test_a_report_has_a_language_a_title_a_landmark_and_names(browse, wide_report):
+    driver = browse(wide_report)
+    nameless, found = unnamed(driver)
+    assert nameless == []
+    assert ("image", "row 1: column 7") in found
+    assert "main" in {role for role, _ in found}
+    assert driver.execute_script("return document.documentElement.lang") == "en"
+    assert driver.title.startswith("A title")
