@@ -15,6 +15,7 @@ import perceptual_jax as pj
 from experiments import fast_style, stylise
 from experiments.common import loop, training
 from experiments.common.data import embedded_picture
+from experiments.fast_style import networks
 from experiments.fast_style.config import Config
 from experiments.fast_style.loss import style_loss
 from experiments.fast_style.networks import KIND, stylised
@@ -63,6 +64,29 @@ def test_contrast_does_not_matter_to_normalised_maps(drawn):
     np.testing.assert_allclose(use(params, {}, images), use(params, {}, fainter), atol=0.02)
 
 
+def test_the_last_layer_is_a_convolution():
+    """And so are its gradients."""
+    rng = np.random.default_rng(0)
+    maps = rng.normal(size=(2, 12, 15, 4)).astype(np.float32)
+    layer = networks._Pixels(9)
+    params = layer.init(jax.random.key(0), maps)
+    params = {"params": params["params"] | {"bias": jnp.array([1.0, 2.0, 3.0])}}
+
+    def convolved(params, maps):
+        own = params["params"]
+        plain = jax.lax.conv_general_dilated(
+            maps, own["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return plain + own["bias"].reshape(1, 1, 1, 3)
+
+    np.testing.assert_allclose(layer.apply(params, maps), convolved(params, maps), atol=1e-5)
+    ours, plain = (
+        jax.jit(jax.grad(lambda p, m, f=f: jnp.sin(f(p, m)).sum(), (0, 1)))(params, maps)
+        for f in (layer.apply, convolved)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), ours, plain)
+
+
 def test_the_loss_is_its_definition():
     """Terms by hand; and what a photograph itself would score: no content, all of the style."""
     content, style = pj.make(CONTENT), pj.make(STYLE)
@@ -73,16 +97,16 @@ def test_the_loss_is_its_definition():
     loss = style_loss(content, style, painting, photographs, weights=(2.0, 5.0, 0.5), key=key)
     params = loss.init(key)
     terms = jax.jit(loss.terms)(params, made, photographs)
-    networks = {**content.init(key), **style.init(key)}
+    both = {**content.init(key), **style.init(key)}
     grey = np.full_like(photographs, 0.5)
-    paintings = style.embed(networks, painting[None])
+    paintings = style.embed(both, painting[None])
 
     def of_style(images):
-        return style.compare(networks, style.embed(networks, images), paintings)
+        return style.compare(both, style.embed(both, images), paintings)
 
     wanted = {
-        "content": 2 * content(networks, made, photographs)
-        / content(networks, grey, photographs).mean(),
+        "content": 2 * content(both, made, photographs)
+        / content(both, grey, photographs).mean(),
         "style": 5 * of_style(made) / of_style(photographs).mean(),
         "variation": 0.5 * pj.total_variation(made) / pj.total_variation(photographs).mean(),
     }  # fmt: skip
