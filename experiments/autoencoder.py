@@ -28,7 +28,7 @@ import optax
 import perceptual_jax as pj
 from experiments.common.batches import floats, in_batches
 from experiments.common.data import Pictures
-from experiments.common.generators import Autoencoder, network, parameter_count, widths
+from experiments.common.generators import Autoencoder, ComputedIn, network, parameter_count, widths
 from experiments.common.networks import Weights
 from experiments.common.options import check_bounds
 from experiments.common.outcomes import INTERPOLATED, SHOWN, Outcome
@@ -63,6 +63,9 @@ class Config:
     """How many numbers make a code."""
     width: float = 0.5
     """What the published networks' numbers of channels are multiplied by."""
+    dtype: ComputedIn = "float32"
+    """What the networks compute in: bfloat16 keeps fewer bytes, and some accelerators are fast in
+    it. Weights, running averages, optimisers and losses stay float32."""
     epochs: int = 40
     """How often every image is seen."""
     batch: int = 16
@@ -128,7 +131,7 @@ def train_under(
     schedule = Schedule(
         config.epochs, config.batch, config.snapshot_every, config.seed, config.keep
     )
-    module = Autoencoder(config.size, config.code, config.width)
+    module = Autoencoder(config.size, config.code, config.width, config.dtype)
     shape = (2, config.size, config.size, 3)
     rate = optax.cosine_decay_schedule(config.learning_rate, schedule.steps(len(learned.images)))
     method = Method(
@@ -225,7 +228,7 @@ def _check(config: Config) -> None:
 
 
 def _introduced(config: Config, count: int) -> Report:
-    module = Autoencoder(config.size, config.code, config.width)
+    module = Autoencoder(config.size, config.code, config.width, config.dtype)
     shape = (2, config.size, config.size, 3)
     params = jax.eval_shape(network(module, shape).init, jax.random.key(0))[0]
     return Report(

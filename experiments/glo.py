@@ -35,7 +35,14 @@ import perceptual_jax as pj
 from experiments.common.batches import floats, in_batches
 from experiments.common.code_table import CodeTable, code_table, move
 from experiments.common.data import Pictures
-from experiments.common.generators import Generator, Network, network, parameter_count, widths
+from experiments.common.generators import (
+    ComputedIn,
+    Generator,
+    Network,
+    network,
+    parameter_count,
+    widths,
+)
 from experiments.common.networks import Weights
 from experiments.common.options import check_bounds
 from experiments.common.outcomes import INTERPOLATED, SHOWN, Outcome
@@ -78,6 +85,9 @@ class Config:
     """Move a batch's codes first, then the generator by its gradient there; else both at once."""
     width: float = 0.5
     """What the published generator's numbers of channels are multiplied by."""
+    dtype: ComputedIn = "float32"
+    """What the generator computes in: bfloat16 keeps fewer bytes, and some accelerators are fast in
+    it. Weights, codes, running averages, optimisers and losses stay float32."""
     epochs: int = 40
     """How often every image is seen."""
     batch: int = 16
@@ -217,7 +227,7 @@ def learn_under(
         optax.exponential_decay(rate, decay_steps, config.decay, staircase=True)
         for rate in (config.learning_rate, config.learning_rate / 10)
     )
-    generator = network(Generator(config.size, config.width), (2, config.code))
+    generator = network(Generator(config.size, config.width, config.dtype), (2, config.code))
     method = Method(
         generator,
         distance,
@@ -329,7 +339,7 @@ def _check(config: Config) -> None:
 
 
 def _introduced(config: Config, count: int) -> Report:
-    generator = network(Generator(config.size, config.width), (2, config.code))
+    generator = network(Generator(config.size, config.width, config.dtype), (2, config.code))
     params = jax.eval_shape(generator.init, jax.random.key(0))[0]
     return Report(
         "Generative latent optimisation under several losses",
