@@ -28,13 +28,14 @@ import optax
 import perceptual_jax as pj
 from experiments.common.batches import floats, in_batches
 from experiments.common.data import Pictures
+from experiments.common.film import write_frame
 from experiments.common.generators import Autoencoder, ComputedIn, network, parameter_count, widths
 from experiments.common.networks import Weights
 from experiments.common.options import check_bounds
 from experiments.common.outcomes import INTERPOLATED, SHOWN, Outcome
 from experiments.common.reconstruction import Judge, under_each
 from experiments.common.report import Report
-from experiments.common.run_folder import RunFolder, file_name, resumed
+from experiments.common.run_folder import RunFolder, resumed
 from experiments.common.samplers import drawn, line
 from experiments.common.training import Method, Schedule, State, train
 from perceptual_jax.statistics import relative_sharpness
@@ -148,8 +149,7 @@ def train_under(
 
     def draw(step: int, state: State) -> dict[str, Any]:
         made = np.asarray(both(*_on_host(state), wanted[:SHOWN]))
-        picture = pj.images.grid([[*wanted[:SHOWN]], [*made]])
-        folder.write_image(f"{file_name(distance.name)}-step-{step}.png", picture)
+        write_frame(folder, distance.name, step, made, wanted[:SHOWN])
         return {"sharpness": float(relative_sharpness(made, wanted[:SHOWN]).mean())}
 
     state, metrics = train(

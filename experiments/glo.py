@@ -35,6 +35,7 @@ import perceptual_jax as pj
 from experiments.common.batches import floats, in_batches
 from experiments.common.code_table import CodeTable, code_table, move
 from experiments.common.data import Pictures
+from experiments.common.film import write_frame
 from experiments.common.generators import (
     ComputedIn,
     Generator,
@@ -49,7 +50,7 @@ from experiments.common.outcomes import INTERPOLATED, SHOWN, Outcome
 from experiments.common.progress import Advance
 from experiments.common.reconstruction import Judge, stoppable, under_each
 from experiments.common.report import Report
-from experiments.common.run_folder import RunFolder, file_name, resumed
+from experiments.common.run_folder import RunFolder, resumed
 from experiments.common.samplers import Kind, drawn, line, unit
 from experiments.common.training import Codes, Method, Schedule, State, train
 from perceptual_jax._typing import Array
@@ -244,8 +245,7 @@ def learn_under(
             (state.params, state.running, state.table.codes[: len(shown)])
         )
         made = np.asarray(use(params, running, codes))
-        picture = pj.images.grid([[*shown], [*made]])
-        folder.write_image(f"{file_name(distance.name)}-step-{step}.png", picture)
+        write_frame(folder, distance.name, step, made, shown)
         return {"sharpness": float(relative_sharpness(made, shown).mean())}
 
     state, metrics = train(

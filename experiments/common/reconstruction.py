@@ -13,6 +13,7 @@ import perceptual_jax as pj
 from experiments.common import options
 from experiments.common.batches import floats, in_batches
 from experiments.common.data import Pictures, learned_and_held_out
+from experiments.common.film import add_film, due
 from experiments.common.image_sets import SetJudge, SetScore, feature_distance
 from experiments.common.loop import Interrupted, interruptible
 from experiments.common.outcomes import (
@@ -168,6 +169,9 @@ def _write(
     add_outcomes(report, originals, wanted, outcomes)
     add_sets(report, learned.images, counts, of_held, outcomes)
     report.heading("On the way")
+    logged = {name: [line["step"] for line in each.metrics] for name, each in outcomes.items()}
+    shown = {name: due(steps, config.snapshot_every) for name, steps in logged.items()}
+    add_film(report, folder, {name: {step: step for step in each} for name, each in shown.items()})
     report.figure(curves(outcomes), "Loss and sharpness of every distance against epochs")
     report.how_it_was_made(
         config,
