@@ -292,9 +292,7 @@ def descend(
     descent, count = problem.descent, len(first)
     state = shard_leading(descent.init(jnp.asarray(first)), count)
     saved = folder.path / "checkpoints" / file_name(" ".join(label.values()))
-    step = checkpoint.latest_step(saved) or 0
-    if step:
-        state = checkpoint.restore(saved, step, state)
+    step, state = checkpoint.restore_latest(saved, state)
     metrics = folder.forget_after(schedule.begun + step, label)
 
     context, drawn = None, -1

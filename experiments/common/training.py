@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -219,8 +220,8 @@ def train(
       snapshot: `(step, state) -> ` what else to log; it may draw.
 
     Raises:
-      InputError: if the loss or its gradient is no longer finite, naming the step; the last
-        checkpoint from before is kept.
+      InputError: if the loss or its gradient is no longer finite, naming the step, or if what is
+        found cannot be written; the last checkpoint from before is kept.
       Interrupted: when asked to stop, after saving.
     """
     title = " ".join(label.values())
@@ -230,9 +231,7 @@ def train(
     params = replicate(method.distance.init(jax.random.fold_in(key, 0)), schedule.batch)
     state = place(_first_state(method, jax.random.fold_in(key, 1), table, first))
     saved = folder.path / "checkpoints" / file_name(title)
-    step = checkpoint.latest_step(saved) or 0
-    if step:
-        state = checkpoint.restore(saved, step, state)
+    step, state = checkpoint.restore_latest(saved, state)
     sound = step
     metrics = folder.forget_after(step, label)
     pending: list[Any] = []
@@ -255,16 +254,18 @@ def train(
             step += length
             stopping = asked_to_stop()
             if step % every == 0 or step == steps or stopping:
-                _check_finite(title, pending, step, sound, saved)
+                kept = _kept(sound, saved)
+                _check_finite(title, pending, step, kept)
                 pending = []
                 since = step - (step - 1) // every * every
-                line = {
+                line: dict[str, Any] = {
                     **label,
                     "step": step,
                     "epoch": step / epoch,
                     **{name: float(state.losses[name]) / since for name in method.logged},
-                    **snapshot(step, state),
                 }
+                with folder.writing(f"step {step} of {title}", kept):
+                    line |= snapshot(step, state)
                 if step % every == 0:
                     losses = {
                         name: jax.device_put(np.zeros((), np.float32), old.sharding)
@@ -272,9 +273,10 @@ def train(
                     }
                     state = state._replace(losses=losses)
                 # The line first: one too many is dropped on resuming, one too few is lost.
-                folder.log(**line)
+                with folder.writing(f"step {step} of {title}", kept):
+                    folder.log(**line)
+                    checkpoint.save(saved, step, state, keep=schedule.keep, loss=line["loss"])
                 metrics.append(line)
-                checkpoint.save(saved, step, state, keep=schedule.keep, loss=line["loss"])
                 sound = step
             advance_bar(length * schedule.batch)
             if stopping:
@@ -313,7 +315,12 @@ def _first_opponent(adversary: Adversary | None, key: Key) -> Any:
     return Opponent(params, running, adversary.optimiser.init(params))
 
 
-def _check_finite(title: str, measured: list[Any], step: int, sound: int, saved: Any) -> None:
+def _kept(sound: int, saved: Path) -> str:
+    """What there is to go on from."""
+    return f"the checkpoint of step {sound} is kept in {saved}" if sound else "nothing was saved"
+
+
+def _check_finite(title: str, measured: list[Any], step: int, kept: str) -> None:
     """Raises where a loss or a gradient's norm is not finite: step says which the last one is."""
     losses, norms = (np.concatenate([np.asarray(m[i]) for m in measured]) for i in range(2))
     bad = np.flatnonzero(~(np.isfinite(losses) & np.isfinite(norms)))
@@ -321,7 +328,6 @@ def _check_finite(title: str, measured: list[Any], step: int, sound: int, saved:
         return
     at = step - len(losses) + int(bad[0]) + 1
     what = "gradient" if np.isfinite(losses[bad[0]]) else "loss"
-    kept = f"the checkpoint of step {sound} is kept in {saved}" if sound else "nothing was saved"
     raise InputError(
         f"{title}: the {what} is not finite at step {at}; {kept}; "
         "try a smaller --learning-rate or a --clip"
