@@ -34,7 +34,6 @@ import optax
 import perceptual_jax as pj
 from experiments.common.batches import floats, in_batches
 from experiments.common.code_table import CodeTable, code_table, move
-from experiments.common.data import Pictures
 from experiments.common.film import write_frame
 from experiments.common.generators import (
     ComputedIn,
@@ -44,6 +43,7 @@ from experiments.common.generators import (
     parameter_count,
     widths,
 )
+from experiments.common.learned import Pictures
 from experiments.common.networks import Weights
 from experiments.common.options import check_bounds
 from experiments.common.outcomes import INTERPOLATED, SHOWN, Outcome
@@ -64,7 +64,8 @@ class Config:
     """Options of `perceptual-jax glo`."""
 
     data: str = "embedded"
-    """"embedded" (views of a few photographs, moved and bent), or a folder of images."""
+    """"embedded" (views of a few photographs, moved and bent), a folder of images, or
+    "tfds:name/split", of a data set prepared as array records."""
     distances: tuple[str, ...] = ("l2", "mmd++")
     """What to learn under, one after the other: distances of the catalogue, as names or calls.
     Features of a network (vgg16) still give wrong colours and noise after 300 steps: take more."""
@@ -74,6 +75,9 @@ class Config:
     """How many images at most; of embedded pictures, how many views to draw."""
     held_out: float = 0.1
     """The fraction of the images that is not learned from; each file's name decides."""
+    memory: float = 4.0
+    """How many GiB of images to learn from to hold in memory. More are read once, into a file in
+    the run's folder that is removed when the run is done. Images held out are always in memory."""
     size: int = 64
     """Side of the images, in pixels: a power of two."""
     code: int = 128
@@ -328,7 +332,7 @@ def _check(config: Config) -> None:
         {
             **{"images": (1, 10**9), "code": (1, 10**6), "epochs": (1, 10**6)},
             **{"batch": (2, 10**6), "microbatches": (1, 10**6), "snapshot_every": (1, 10**9)},
-            "keep": (1, 10**6),
+            **{"keep": (1, 10**6), "memory": (0, 10**6)},
             **{"learning_rate": (1e-9, 1e3), "decay": (1e-9, 1), "decay_every": (1, 10**9)},
             **{"code_deviation": (1e-9, 1e3), "clip": (0, 1e30), "held_out_steps": (1, 10**6)},
             **{"sampler_steps": (1, 10**9), "samples": (2, 10**6)},

@@ -101,6 +101,34 @@ class RunFolder:
                     folder.rmdir()
             raise
 
+    def same_data(self, found: Mapping[str, Mapping[str, Any]], *, write: bool = True) -> None:
+        """Writes down what a run learns from; once that is done, raises if it is not the same.
+
+        Args:
+          found: `{file: what is known of it}`; None for what is not known now.
+          write: whether this is all that will be known.
+
+        Raises:
+          InputError: naming a file that is gone, new, or not as it was.
+        """
+        path = self.path / "data.json"
+        if not path.exists():
+            if write:
+                self.write_json(path.name, found)
+            return
+        begun = json.loads(path.read_text(encoding="utf-8"))
+        gone, new = (
+            [name for name in a if name not in b] for a, b in ((begun, found), (found, begun))
+        )
+        changed = [name for name in found if name in begun and _differ(begun[name], found[name])]
+        for names, what in ((gone, "is gone"), (new, "is new"), (changed, "was changed")):
+            if names:
+                others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+                raise InputError(
+                    f"the run {self.path} learned from other data: {names[0]}{others} {what}; put "
+                    "the data back as they were, or start another run under another --name"
+                )
+
     @contextmanager
     def writing(self, what: str, kept: str) -> Iterator[None]:
         """Says what is lost and what to do if the block finds no room, or may not write.
@@ -127,6 +155,12 @@ class RunFolder:
     def write_image(self, name: str, image: Any) -> None:
         """Writes a picture, uint8 or floats in [0, 1]."""
         pj.images.write(self.path / name, image)
+
+
+def _differ(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether what is known both then and now is not the same."""
+    known = [key for key, value in then.items() if None not in (value, now.get(key))]
+    return any(then[key] != now[key] for key in known)
 
 
 def _finite(value: Any) -> Any:

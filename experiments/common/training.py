@@ -24,6 +24,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.common import checkpoint
+from experiments.common.augment import Augmentation, augmented
 from experiments.common.code_table import CodeTable
 from experiments.common.generators import Network
 from experiments.common.loop import Interrupted, chunk_length
@@ -62,6 +63,9 @@ __all__ = [
 
 T = TypeVar("T")
 
+_AUGMENTING = 12
+"""Sets these draws apart from others of the same seed."""
+
 
 class Source(NamedTuple):
     """Batches that are made on the host, while the step before them is taken.
@@ -85,6 +89,7 @@ class Schedule(NamedTuple):
       snapshot_every: in steps: a checkpoint is saved and a line logged.
       seed: of the batches' order.
       keep: how many of the last checkpoints are kept, beside the one with the least loss.
+      augment: how images are changed by chance whenever they are taken.
     """
 
     epochs: int
@@ -92,6 +97,7 @@ class Schedule(NamedTuple):
     snapshot_every: int
     seed: int = 0
     keep: int = 1
+    augment: tuple[Augmentation, ...] = ()
 
     def steps(self, images: int) -> int:
         """Of how many steps training is; what does not fill a batch waits for the next epoch."""
@@ -151,7 +157,10 @@ def _draw(images: np.ndarray | Source, schedule: Schedule, step: int) -> tuple[A
     if isinstance(images, Source):
         return None, images.take(step)
     rows = batch_rows(len(images), schedule, step)
-    return rows, images[rows]
+    if not schedule.augment:
+        return rows, images[rows]
+    rng = np.random.default_rng([schedule.seed, _AUGMENTING, step])
+    return rows, augmented(images[rows], schedule.augment, rng)
 
 
 def _ahead(
@@ -233,7 +242,8 @@ def train(
     saved = folder.path / "checkpoints" / file_name(title)
     step, state = checkpoint.restore_latest(saved, state)
     sound = step
-    metrics = folder.forget_after(step, label)
+    with folder.writing(title, _kept(step, saved)):
+        metrics = folder.forget_after(step, label)
     pending: list[Any] = []
 
     def drawn(first: int, length: int) -> tuple[Any, Any]:

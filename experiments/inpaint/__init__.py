@@ -27,7 +27,7 @@ import numpy as np
 import perceptual_jax as pj
 from experiments.common import network_files, options
 from experiments.common.critic import Critic
-from experiments.common.crops import Crops, learned_from, pictures_to_judge
+from experiments.common.crops import Crops, learned_from, pictures_to_judge, sizes_of
 from experiments.common.film import write_frame
 from experiments.common.generators import network
 from experiments.common.judged import Judged
@@ -91,6 +91,7 @@ def run(config: Config) -> dict[str, Outcome]:
         config,
         distances=[*measures, *(distance for total in sums for distance in total.distances)],
     )
+    folder.same_data(sizes_of(files, config.data))
     with interruptible() as asked_to_stop:
         staged = _staged(config, files, test, folder, asked_to_stop)
         outcomes = {}

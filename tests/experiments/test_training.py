@@ -15,8 +15,8 @@ import perceptual_jax as pj
 from experiments import autoencoder, glo
 from experiments.common import loop, training
 from experiments.common.code_table import code_table, move
-from experiments.common.data import learned_and_held_out
 from experiments.common.generators import Generator, network
+from experiments.common.learned import learned_and_held_out
 from experiments.common.reconstruction import stoppable
 from experiments.common.run_folder import start
 from experiments.common.training import Codes, Method, Schedule, batch_rows, train
@@ -310,11 +310,14 @@ def test_what_is_not_saved_on_the_way_stops_when_asked_to(tmp_path):
 # --- The commands --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("dtype", "memory"), [("float32", 4.0), ("bfloat16", 0.0)])
 @pytest.mark.parametrize("command", [autoencoder, glo], ids=["autoencoder", "glo"])
-def test_a_resumed_run_equals_an_unbroken_one(tmp_path, monkeypatch, command, dtype):
-    """Bit for bit, after a SIGTERM between two snapshots."""
+def test_a_resumed_run_equals_an_unbroken_one(tmp_path, monkeypatch, command, dtype, memory):
+    """Bit for bit, after a SIGTERM between two snapshots; also where images are in a file."""
     config = command.Config(**TINY, **FAST, **SETS, dtype=dtype, out=str(tmp_path))
+    cache = tmp_path / command.__name__.split(".")[-1] / "broken" / "images.npy"
+    if command is autoencoder and dtype == "bfloat16":
+        config = dataclasses.replace(config, augment=("mirror", "shift"))
     if command is glo:
         config = dataclasses.replace(config, held_out_steps=2, sampler_steps=5)
     whole = command.run(dataclasses.replace(config, name="whole"))["l2"]
@@ -330,8 +333,10 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path, monkeypatch, command, dt
     with monkeypatch.context() as patch:
         patch.setattr(training, "chunk_length", stop_after_five)
         with pytest.raises(loop.Interrupted, match="--name broken --resume"):
-            command.run(dataclasses.replace(config, name="broken"))
+            command.run(dataclasses.replace(config, name="broken", memory=memory))
+    assert cache.exists() == (memory == 0)
     resumed = command.run(command.Config(out=str(tmp_path), name="broken", resume=True))["l2"]
+    assert not cache.exists()
     for field in ("reconstructions", "learned", "samples", "interpolations", "sets"):
         jax.tree.map(np.testing.assert_array_equal, getattr(whole, field), getattr(resumed, field))
     by_step = {line["step"]: line for line in resumed.metrics}
