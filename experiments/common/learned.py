@@ -110,8 +110,8 @@ def learned_and_held_out(
     if large and folder is not None:
         images = _cached(learned, size, read, folder)
     else:
-        images = np.stack(_read_all(learned, read))
-    others = np.stack(_read_all(kept, read))
+        images = _read_all(learned, size, read)
+    others = _read_all(kept, size, read)
     if folder is not None:
         folder.same_data(_known(found, sums))
     names = found.names
@@ -185,11 +185,11 @@ def _embedded_views(count: int, size: int, seed: int) -> tuple[list[str], np.nda
 # --- Reading them --------------------------------------------------------------------------
 
 
-def _read_all(places: Sequence[int], read: Callable[[int], np.ndarray]) -> list[np.ndarray]:
-    images = []
+def _read_all(places: Sequence[int], size: int, read: Callable[[int], np.ndarray]) -> np.ndarray:
+    images = np.empty((len(places), size, size, 3), np.uint8)
     with _reading(len(places)) as advance:
-        for place in places:
-            images.append(read(place))
+        for row, place in enumerate(places):
+            images[row] = read(place)
             advance()
     return images
 
