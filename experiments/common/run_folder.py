@@ -116,11 +116,17 @@ class RunFolder:
             if write:
                 self.write_json(path.name, found)
             return
-        begun = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            begun = json.loads(path.read_text(encoding="utf-8"))
+            both = [name for name in found if name in begun.keys()]  # noqa: SIM118 - a list has none
+            changed = [name for name in both if _differ(begun[name], found[name])]
+        except (ValueError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{path} cannot be read ({error}): delete it to go on with the data that are there"
+            ) from None
         gone, new = (
             [name for name in a if name not in b] for a, b in ((begun, found), (found, begun))
         )
-        changed = [name for name in found if name in begun and _differ(begun[name], found[name])]
         for names, what in ((gone, "is gone"), (new, "is new"), (changed, "was changed")):
             if names:
                 others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""

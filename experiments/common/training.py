@@ -268,22 +268,16 @@ def train(
                 _check_finite(title, pending, step, kept)
                 pending = []
                 since = step - (step - 1) // every * every
-                line: dict[str, Any] = {
-                    **label,
-                    "step": step,
-                    "epoch": step / epoch,
-                    **{name: float(state.losses[name]) / since for name in method.logged},
-                }
                 with folder.writing(f"step {step} of {title}", kept):
-                    line |= snapshot(step, state)
-                if step % every == 0:
-                    losses = {
-                        name: jax.device_put(np.zeros((), np.float32), old.sharding)
-                        for name, old in state.losses.items()
+                    line = {
+                        **label,
+                        "step": step,
+                        "epoch": step / epoch,
+                        **{name: float(state.losses[name]) / since for name in method.logged},
+                        **snapshot(step, state),
                     }
-                    state = state._replace(losses=losses)
-                # The line first: one too many is dropped on resuming, one too few is lost.
-                with folder.writing(f"step {step} of {title}", kept):
+                    state = _summed_anew(state) if step % every == 0 else state
+                    # The line first: one too many is dropped on resuming, one too few is lost.
                     folder.log(**line)
                     checkpoint.save(saved, step, state, keep=schedule.keep, loss=line["loss"])
                 metrics.append(line)
@@ -316,6 +310,14 @@ def _first_state(
         losses={name: jnp.zeros(()) for name in method.logged},
         opponent=_first_opponent(method.adversary, jax.random.fold_in(key, 2)),
     )
+
+
+def _summed_anew(state: State) -> State:
+    losses = {
+        name: jax.device_put(np.zeros((), np.float32), old.sharding)
+        for name, old in state.losses.items()
+    }
+    return state._replace(losses=losses)
 
 
 def _first_opponent(adversary: Adversary | None, key: Key) -> Any:

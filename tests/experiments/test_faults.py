@@ -210,6 +210,14 @@ def test_options_changed_on_resuming_are_refused(cli, tmp_path, given, message):
 # --- Data that were changed ----------------------------------------------------------------
 
 
+@pytest.mark.parametrize("text", ["", "[1]", '{"1.png": 3}', "\x00"])
+def test_what_is_remembered_of_data_may_be_damaged(tmp_path, text):
+    folder = start("faults", Config(str(tmp_path)))
+    (folder.path / "data.json").write_text(text)
+    with pytest.raises(pj.InputError, match=r"data\.json cannot be read .*delete it"):
+        folder.same_data({"1.png": {"bytes": 3}})
+
+
 def gone(folder):
     (folder / "3.png").unlink()
 
