@@ -113,7 +113,7 @@ def _steps(outcome: Outcome, name: str, every: int) -> dict[int, int]:
     """Its snapshots: `{step of its own training: step from the first one under l1}`."""
     own = [line["step"] for line in outcome.metrics if line["under"] == name]
     begun = max((line["step"] for line in outcome.metrics if line["under"] != name), default=0)
-    return {step - begun: step for step in due([step - begun for step in own], every)}
+    return {step: begun + step for step in due([step - begun for step in own], every)}
 
 
 def _curves(outcomes: Mapping[str, Outcome], watched: str) -> Figure:

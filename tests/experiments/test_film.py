@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from experiments.common.film import add_film, due, write_frame
+from experiments.common.judged import add_way
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder
+from experiments.common.staged import Outcome
 
 NAME = "l2 + 0.1 * vgg16"
 WANTED = np.full((4, 8, 8, 3), 200, np.uint8)
@@ -67,3 +69,27 @@ def test_a_moment_whose_file_was_removed_is_passed_over(folder):
 def test_where_a_run_was_stopped_is_no_moment_of_its_film():
     assert due([10, 13, 20, 30, 36], 10) == [10, 20, 30, 36]
     assert due([], 10) == []
+
+
+def test_losses_that_go_on_from_the_first_show_their_own_steps_counted_on(folder):
+    """Files are named by the steps of a training; the page counts from the first under l1."""
+
+    def lines(name, steps):
+        return [{"under": name, "step": step, "loss": 1.0, "psnr": 20.0} for step in steps]
+
+    for name in ("l1", NAME):
+        for step in (2, 4):
+            write_frame(folder, name, step, made_at(step + 10 * (name == NAME)), WANTED)
+    first = Outcome("l1", None, lines("l1", (2, 4)))
+    further = Outcome(NAME, None, [*first.metrics, *lines(NAME, (6, 7, 8))])
+    report = Report("a", "b")
+    add_way(report, folder, {"l1": first, NAME: further}, 2, "of crops")
+    report.write(folder.path / "report.html")
+    page = (folder.path / "report.html").read_text()
+    assert re.findall(r"<figcaption>([^<]*)<", page) == [
+        *("step 2", "step 4", "original"),
+        *("step 6", "step 8", "original"),
+    ]
+    urls = re.findall(r'src="data:image/png;base64,([^"]*)" alt="[^"]*step [0-9]', page)
+    greys = [np.asarray(Image.open(io.BytesIO(base64.b64decode(url))))[0, 0, 0] for url in urls]
+    assert greys == [20, 40, 120, 140]
