@@ -15,6 +15,8 @@ __all__ = ["add_film", "due", "write_frame"]
 
 _FRAMES, _IMAGES, _GAP = 7, 2, 2
 """How many moments a film shows, and how many images of each; pixels between images of a file."""
+_SIDE = 160
+"""What larger images are reduced to: 8 in a row are shown no larger on most screens."""
 
 
 def write_frame(
@@ -72,7 +74,11 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     made, wanted = picture[:side], picture[-side:]
     lefts = range(0, picture.shape[1], side + _GAP)[:_IMAGES]
     stacks = [
-        pj.images.grid([[row[:, left : left + side]] for left in lefts], gap=_GAP)
+        pj.images.grid([[_reduced(row[:, left : left + side])] for left in lefts], gap=_GAP)
         for row in (made, wanted)
     ]
     return stacks[0], stacks[1]
+
+
+def _reduced(image: np.ndarray) -> np.ndarray:
+    return pj.images.resize(image, _SIDE) if len(image) > _SIDE else image

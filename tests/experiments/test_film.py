@@ -59,6 +59,15 @@ def test_many_moments_are_thinned_evenly_from_the_first_to_the_last(folder):
     assert captions == [*(f"step {step}" for step in (1, 5, 9, 13, 17, 21, 25)), "original"]
 
 
+def test_large_images_are_reduced(folder):
+    """A page of eight moments of photographs would take tens of megabytes."""
+    noise = np.random.default_rng(0).integers(0, 256, (2, 400, 400, 3), dtype=np.uint8)
+    write_frame(folder, NAME, 1, noise, noise)
+    images, _ = shown(folder, {NAME: {1: 1}})
+    assert [image.shape for image in images] == [(322, 160, 3)] * 2
+    assert images[0].std() > 10
+
+
 def test_a_moment_whose_file_was_removed_is_passed_over(folder):
     for step in (1, 3):
         write_frame(folder, NAME, step, made_at(step), WANTED)
