@@ -7,6 +7,7 @@ imported only when it is called, so that `--help` is immediate.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import sys
 from collections.abc import Sequence
@@ -83,6 +84,7 @@ def _run(command: str, module: ModuleType, arguments: list[str]) -> int:
 
     from experiments.common import hosts
     from experiments.common.loop import Interrupted
+    from experiments.common.run_folder import check_given
     from perceptual_jax.errors import InputError
     from perceptual_jax.weights import cache_folder
 
@@ -92,7 +94,11 @@ def _run(command: str, module: ModuleType, arguments: list[str]) -> int:
     try:
         if "--distributed" in arguments and command not in _ON_MANY_HOSTS:
             raise InputError(f"--distributed is for {', '.join(_ON_MANY_HOSTS)}; not for {command}")
-        module.run(_parse(command, module, hosts.join(arguments)))
+        arguments = hosts.join(arguments)
+        config = _parse(command, module, arguments)
+        if getattr(config, "resume", False):
+            check_given(command, config, _given(module, config, arguments))
+        module.run(config)
     except InputError as error:
         return _fail(str(error))
     except Interrupted as interruption:
@@ -143,6 +149,20 @@ def _parse(command: str, module: ModuleType, arguments: Sequence[str]) -> object
         default=presets[name],
         args=arguments,
     )
+
+
+def _given(module: ModuleType, config: object, arguments: Sequence[str]) -> set[str]:
+    """The fields that arguments name; of a preset, those that it changes."""
+    flags = {
+        argument[2:].split("=")[0].replace("-", "_").removeprefix("no_")
+        for argument in arguments
+        if argument.startswith("--")
+    }
+    fields = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    default = module.PRESETS["default"]
+    if "preset" in flags:
+        flags |= {name for name in fields if getattr(config, name) != getattr(default, name)}
+    return flags & fields
 
 
 def _usage() -> str:

@@ -27,15 +27,17 @@ import optax
 
 import perceptual_jax as pj
 from experiments.common import hosts
+from experiments.common.augment import Augmentation
 from experiments.common.batches import floats, in_batches
-from experiments.common.data import Pictures
-from experiments.common.generators import Autoencoder, network, parameter_count, widths
+from experiments.common.film import write_frame
+from experiments.common.generators import Autoencoder, ComputedIn, network, parameter_count, widths
+from experiments.common.learned import Pictures
 from experiments.common.networks import Weights
 from experiments.common.options import check_bounds
 from experiments.common.outcomes import INTERPOLATED, SHOWN, Outcome
 from experiments.common.reconstruction import Judge, under_each
 from experiments.common.report import Report
-from experiments.common.run_folder import RunFolder, file_name, resumed
+from experiments.common.run_folder import RunFolder, resumed
 from experiments.common.samplers import drawn, line
 from experiments.common.training import Method, Schedule, State, train
 from perceptual_jax.statistics import relative_sharpness
@@ -48,7 +50,8 @@ class Config:
     """Options of `perceptual-jax autoencoder`."""
 
     data: str = "embedded"
-    """"embedded" (views of a few photographs, moved and bent), or a folder of images."""
+    """"embedded" (views of a few photographs, moved and bent), a folder of images, or
+    "tfds:name/split", of a data set prepared as array records."""
     distances: tuple[str, ...] = ("l2", "mmd++")
     """What to train under, one after the other: distances of the catalogue, as names or calls.
     Features of a network (vgg16) still give wrong colours and noise after 300 steps: take more."""
@@ -58,12 +61,18 @@ class Config:
     """How many images at most; of embedded pictures, how many views to draw."""
     held_out: float = 0.1
     """The fraction of the images that is not learned from; each file's name decides."""
+    memory: float = 4.0
+    """How many GiB of images to learn from to hold in memory. More are read once, into a file in
+    the run's folder that is removed when the run is done. Images held out are always in memory."""
     size: int = 64
     """Side of the images, in pixels: a power of two."""
     code: int = 128
     """How many numbers make a code."""
     width: float = 0.5
     """What the published networks' numbers of channels are multiplied by."""
+    dtype: ComputedIn = "float32"
+    """What the networks compute in: bfloat16 keeps fewer bytes, and some accelerators are fast in
+    it. Weights, running averages, optimisers and losses stay float32."""
     epochs: int = 40
     """How often every image is seen."""
     batch: int = 16
@@ -72,6 +81,9 @@ class Config:
     """In how many parts a step takes its batch, to save memory."""
     learning_rate: float = 2e-3
     """Of Adam, with betas .5 and .999; it falls to 0 along half a cosine."""
+    augment: tuple[Augmentation, ...] = ()
+    """What is done to images by chance whenever they are seen: "mirror" swaps left and right of
+    half of them, "shift" moves them by up to a 16th of their side."""
     clip: float = 0.0
     """The greatest norm of a gradient, which is scaled down to it; 0 for any."""
     samples: int = 128
@@ -127,9 +139,14 @@ def train_under(
 ) -> Outcome:
     """Trains under one distance, and looks at what became of it."""
     schedule = Schedule(
-        config.epochs, config.batch, config.snapshot_every, config.seed, config.keep
+        config.epochs,
+        config.batch,
+        config.snapshot_every,
+        config.seed,
+        config.keep,
+        config.augment,
     )
-    module = Autoencoder(config.size, config.code, config.width)
+    module = Autoencoder(config.size, config.code, config.width, config.dtype)
     shape = (2, config.size, config.size, 3)
     rate = optax.cosine_decay_schedule(config.learning_rate, schedule.steps(len(learned.images)))
     method = Method(
@@ -146,8 +163,7 @@ def train_under(
 
     def draw(step: int, state: State) -> dict[str, Any]:
         made = np.asarray(both(*_on_host(state), wanted[:SHOWN]))
-        picture = pj.images.grid([[*wanted[:SHOWN]], [*made]])
-        folder.write_image(f"{file_name(distance.name)}-step-{step}.png", picture)
+        write_frame(folder, distance.name, step, made, wanted[:SHOWN])
         return {"sharpness": float(relative_sharpness(made, wanted[:SHOWN]).mean())}
 
     state, metrics = train(
@@ -163,7 +179,7 @@ def train_under(
 
     def codes_of(images: np.ndarray) -> np.ndarray:
         return in_batches(
-            lambda part: encode(state.params, state.running, part), images, config.batch
+            lambda part: encode(state.params, state.running, floats(part)), images, config.batch
         )
 
     def images_of(codes: np.ndarray) -> np.ndarray:
@@ -171,8 +187,8 @@ def train_under(
             lambda part: generate(state.params, state.running, part), codes, config.batch
         )
 
-    codes = codes_of(floats(learned.images))
-    made = images_of(held_codes := codes_of(wanted))
+    codes = codes_of(learned.images)
+    made = images_of(held_codes := codes_of(held.images))
     draws = drawn(
         ("normal",), codes, images_of, count=config.samples, between=INTERPOLATED, seed=config.seed
     )
@@ -217,7 +233,7 @@ def _check(config: Config) -> None:
         {
             **{"images": (1, 10**9), "code": (1, 10**6), "epochs": (1, 10**6)},
             **{"batch": (2, 10**6), "microbatches": (1, 10**6), "snapshot_every": (1, 10**9)},
-            "keep": (1, 10**6),
+            **{"keep": (1, 10**6), "memory": (0, 10**6)},
             **{"learning_rate": (1e-9, 1e3), "clip": (0, 1e30), "seed": (0, 2**31 - 1)},
             "samples": (2, 10**6),
         },
@@ -226,7 +242,7 @@ def _check(config: Config) -> None:
 
 
 def _introduced(config: Config, count: int) -> Report:
-    module = Autoencoder(config.size, config.code, config.width)
+    module = Autoencoder(config.size, config.code, config.width, config.dtype)
     shape = (2, config.size, config.size, 3)
     params = jax.eval_shape(network(module, shape).init, jax.random.key(0))[0]
     return Report(

@@ -35,15 +35,23 @@ import perceptual_jax as pj
 from experiments.common import hosts
 from experiments.common.batches import floats, in_batches
 from experiments.common.code_table import CodeTable, code_table, move
-from experiments.common.data import Pictures
-from experiments.common.generators import Generator, Network, network, parameter_count, widths
+from experiments.common.film import write_frame
+from experiments.common.generators import (
+    ComputedIn,
+    Generator,
+    Network,
+    network,
+    parameter_count,
+    widths,
+)
+from experiments.common.learned import Pictures
 from experiments.common.networks import Weights
 from experiments.common.options import check_bounds
 from experiments.common.outcomes import INTERPOLATED, SHOWN, Outcome
 from experiments.common.progress import Advance
 from experiments.common.reconstruction import Judge, stoppable, under_each
 from experiments.common.report import Report
-from experiments.common.run_folder import RunFolder, file_name, resumed
+from experiments.common.run_folder import RunFolder, resumed
 from experiments.common.samplers import Kind, drawn, line, unit
 from experiments.common.training import Codes, Method, Schedule, State, train
 from perceptual_jax._typing import Array
@@ -57,7 +65,8 @@ class Config:
     """Options of `perceptual-jax glo`."""
 
     data: str = "embedded"
-    """"embedded" (views of a few photographs, moved and bent), or a folder of images."""
+    """"embedded" (views of a few photographs, moved and bent), a folder of images, or
+    "tfds:name/split", of a data set prepared as array records."""
     distances: tuple[str, ...] = ("l2", "mmd++")
     """What to learn under, one after the other: distances of the catalogue, as names or calls.
     Features of a network (vgg16) still give wrong colours and noise after 300 steps: take more."""
@@ -67,6 +76,9 @@ class Config:
     """How many images at most; of embedded pictures, how many views to draw."""
     held_out: float = 0.1
     """The fraction of the images that is not learned from; each file's name decides."""
+    memory: float = 4.0
+    """How many GiB of images to learn from to hold in memory. More are read once, into a file in
+    the run's folder that is removed when the run is done. Images held out are always in memory."""
     size: int = 64
     """Side of the images, in pixels: a power of two."""
     code: int = 128
@@ -79,6 +91,9 @@ class Config:
     """Move a batch's codes first, then the generator by its gradient there; else both at once."""
     width: float = 0.5
     """What the published generator's numbers of channels are multiplied by."""
+    dtype: ComputedIn = "float32"
+    """What the generator computes in: bfloat16 keeps fewer bytes, and some accelerators are fast in
+    it. Weights, codes, running averages, optimisers and losses stay float32."""
     epochs: int = 40
     """How often every image is seen."""
     batch: int = 16
@@ -218,7 +233,7 @@ def learn_under(
         optax.exponential_decay(rate, decay_steps, config.decay, staircase=True)
         for rate in (config.learning_rate, config.learning_rate / 10)
     )
-    generator = network(Generator(config.size, config.width), (2, config.code))
+    generator = network(Generator(config.size, config.width, config.dtype), (2, config.code))
     method = Method(
         generator,
         distance,
@@ -235,8 +250,7 @@ def learn_under(
             (state.params, state.running, state.table.codes[: len(shown)])
         )
         made = np.asarray(use(params, running, codes))
-        picture = pj.images.grid([[*shown], [*made]])
-        folder.write_image(f"{file_name(distance.name)}-step-{step}.png", picture)
+        write_frame(folder, distance.name, step, made, shown)
         return {"sharpness": float(relative_sharpness(made, shown).mean())}
 
     state, metrics = train(
@@ -319,7 +333,7 @@ def _check(config: Config) -> None:
         {
             **{"images": (1, 10**9), "code": (1, 10**6), "epochs": (1, 10**6)},
             **{"batch": (2, 10**6), "microbatches": (1, 10**6), "snapshot_every": (1, 10**9)},
-            "keep": (1, 10**6),
+            **{"keep": (1, 10**6), "memory": (0, 10**6)},
             **{"learning_rate": (1e-9, 1e3), "decay": (1e-9, 1), "decay_every": (1, 10**9)},
             **{"code_deviation": (1e-9, 1e3), "clip": (0, 1e30), "held_out_steps": (1, 10**6)},
             **{"sampler_steps": (1, 10**9), "samples": (2, 10**6)},
@@ -330,7 +344,7 @@ def _check(config: Config) -> None:
 
 
 def _introduced(config: Config, count: int) -> Report:
-    generator = network(Generator(config.size, config.width), (2, config.code))
+    generator = network(Generator(config.size, config.width, config.dtype), (2, config.code))
     params = jax.eval_shape(generator.init, jax.random.key(0))[0]
     return Report(
         "Generative latent optimisation under several losses",

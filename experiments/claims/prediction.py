@@ -21,8 +21,8 @@ from experiments.claims.trained import (
     under_each,
 )
 from experiments.common.batches import floats
-from experiments.common.data import Pictures, learned_and_held_out
 from experiments.common.generators import Autoencoder, network
+from experiments.common.learned import Pictures, learned_and_held_out
 from experiments.common.training import Batch
 
 __all__ = ["CLAIM"]

@@ -82,9 +82,7 @@ def _trained(
     context = (embedded.params, embedded.space.context, embedded.origin, jnp.float32(scale))
     state = replicate(train.init(key, first))
     saved = folder.path / "checkpoints" / f"autoencoder-{file_name(name)}-{repeat}"
-    step = checkpoint.latest_step(saved) or 0
-    if step:
-        state = checkpoint.restore(saved, step, state)
+    step, state = checkpoint.restore_latest(saved, state)
     label = {"distance": name, "what": f"autoencoder {repeat + 1}"}
     folder.keep_metrics(
         line

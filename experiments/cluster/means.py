@@ -191,9 +191,7 @@ def _in_minibatches(
     state = replicate(
         [(spaces.chosen(first.values, place), jnp.zeros(clusters)) for place in places]
     )
-    done = checkpoint.latest_step(saved) or 0
-    if done:
-        state = checkpoint.restore(saved, done, state)
+    done, state = checkpoint.restore_latest(saved, state)
     with progress(f"{name}, k-means", steps, unit="minibatches", done=done) as advance:
         while done < steps:
             points = batch(done)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from perceptual_jax._typing import Array, Float
 from perceptual_jax.ops.platform import on_cpu
+from perceptual_jax.ops.value_range import at_least_float32
 
 __all__ = ["normalise", "rectify"]
 
@@ -26,10 +27,11 @@ def normalise(
     """Batch normalisation by the statistics of these images, then a ReLU.
 
     The gradient is written out: three passes over the images where the derived one takes eight.
-    Images spread over a mesh are one batch.
+    Images spread over a mesh are one batch. Statistics and all sums are of float32 at least: in
+    bfloat16 a mean of more than 256 numbers no longer grows.
 
     Args:
-      images: of any values, [n, h, w, c].
+      images: of any values, [n, h, w, c]; the output is of their dtype.
       scale: of each channel once it is normalised, [c].
       shift: added then, [c].
       slope: of the ReLU where its input is negative.
@@ -51,23 +53,27 @@ def rectify(values: Array, slope: float) -> Array:
 
 
 def _forward(images: Array, scale: Array, shift: Array, slope: float) -> tuple[Any, Any]:
-    flat = images.reshape(-1, images.shape[-1])
+    flat = at_least_float32(images).reshape(-1, images.shape[-1])
     mean = _column_sums(flat) / len(flat)
     variance = _column_sums(jnp.square(flat - mean[None])) / len(flat)
     rate = jax.lax.rsqrt(variance + _EPSILON)
     output = rectify((flat - mean[None]) * (scale * rate)[None] + shift[None], slope)
-    return (output.reshape(images.shape), mean, variance), (images, mean, rate, scale, shift)
+    output = output.astype(images.dtype).reshape(images.shape)
+    return (output, mean, variance), (images, mean, rate, scale, shift)
 
 
 def _backward(slope: float, kept: tuple, cotangents: tuple) -> tuple[Array, Array, Array]:
     images, mean, rate, scale, shift = kept
-    flat, above = (each.reshape(-1, each.shape[-1]) for each in (images, cotangents[0]))
+    flat, above = (
+        at_least_float32(each).reshape(-1, each.shape[-1]) for each in (images, cotangents[0])
+    )
     standard = (flat - mean[None]) * rate[None]
     below = slope * above if slope else jnp.zeros((), above.dtype)
     steep = jnp.where(standard * scale[None] + shift[None] > 0, above, below)
     of_shift, of_scale = _column_sums(steep), _column_sums(steep * standard)
     centred = steep - (of_shift[None] + standard * of_scale[None]) / len(flat)
-    return (centred * (scale * rate)[None]).reshape(images.shape), of_scale, of_shift
+    of_images = (centred * (scale * rate)[None]).astype(images.dtype)
+    return of_images.reshape(images.shape), of_scale, of_shift
 
 
 normalise.defvjp(_forward, _backward)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import shutil
+import zlib
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
+import numpy as np
 
 from experiments.common import hosts
+from experiments.common.progress import console
 from perceptual_jax.errors import InputError
 
-__all__ = ["best_step", "latest_step", "restore", "save"]
+__all__ = ["best_step", "latest_step", "restore", "restore_latest", "save"]
 
 T = TypeVar("T")
 
-_LOSS = "loss"
+_LOSS, _DIGEST = "loss", "crc32"
 
 
 def save(
@@ -35,13 +40,15 @@ def save(
       keep: how many of the last steps to keep, this one among them; those after it, which a run
         that was resumed from before them has forgotten, are removed.
       loss: of this step.
-    """
-    from orbax.checkpoint.experimental import v1 as orbax
 
-    logging.getLogger("absl").setLevel(logging.WARNING)
-    metadata = None if loss is None else {_LOSS: loss}
-    path = (folder / str(step)).absolute()
-    orbax.save(path, state, overwrite=True, custom_metadata=metadata)
+    Raises:
+      OSError: if the disk is full or the folder may not be written to; other steps are kept.
+    """
+    # Several processes hold parts that need not fit into one: Orbax's own checks must do.
+    metadata: dict[str, Any] = {} if hosts.several() else {_DIGEST: _digest(state)}
+    if loss is not None:
+        metadata[_LOSS] = loss
+    _write((folder / str(step)).absolute(), state, metadata)
     if hosts.leads():
         _forget(folder, step, keep, best=loss is not None)
     hosts.wait()
@@ -56,6 +63,26 @@ def _forget(folder: Path, step: int, keep: int, *, best: bool) -> None:
             shutil.rmtree(folder / str(other), ignore_errors=True)
 
 
+def _write(path: Path, state: object, metadata: dict[str, Any]) -> None:
+    from orbax.checkpoint.experimental import v1 as orbax
+
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    # Before Orbax finds out: its threads then print what they died of, and leave what they began.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(path.parent).free < sum(leaf.nbytes for leaf in jax.tree.leaves(state)):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    try:
+        orbax.save(path, state, overwrite=True, custom_metadata=metadata)
+    except Exception as error:
+        for rest in path.parent.glob(f"{path.name}.*tmp*"):
+            shutil.rmtree(rest, ignore_errors=True)
+        # What writes arrays says what the system said, but not as an OSError.
+        for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            if os.strerror(code) in str(error):
+                raise OSError(code, os.strerror(code), str(path)) from error
+        raise
+
+
 def latest_step(folder: Path) -> int | None:
     """The last step saved, or None."""
     return max(_steps(folder), default=None)
@@ -66,11 +93,42 @@ def best_step(folder: Path) -> int | None:
     return _best(folder, _steps(folder))
 
 
+def restore_latest(folder: Path, like: T) -> tuple[int, T]:
+    """The last step that can be read, and its state; 0 and `like` if nothing was saved.
+
+    Where the last one is damaged and others are held, the one before it is taken, which is said.
+
+    Args:
+      folder: of the training.
+      like: see `restore`.
+
+    Raises:
+      InputError: if none of those that are there can be read.
+    """
+    damaged = []
+    for step in reversed(_steps(folder)):
+        try:
+            state = restore(folder, step, like)
+        except InputError as error:
+            damaged.append(error)
+            continue
+        for fault in damaged:
+            console.print(f"{fault}; going on from step {step}, the one before")
+        return step, state
+    if damaged:
+        raise InputError(
+            f"{damaged[0]}; nor is there another that can: delete {folder} to start this training "
+            "over (--keep 2 holds one more, where a command has it)"
+        )
+    return 0, like
+
+
 def restore(folder: Path, step: int, like: T) -> T:
     """Reads `folder/<step>` into the structure, shapes, dtypes and shardings of `like`.
 
     Raises:
-      InputError: if the checkpoint cannot be read or is of another structure.
+      InputError: if the checkpoint cannot be read, is of another structure, or holds other numbers
+        than were saved.
     """
     from orbax.checkpoint.experimental import v1 as orbax
 
@@ -80,12 +138,24 @@ def restore(folder: Path, step: int, like: T) -> T:
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
     )
     try:
-        return orbax.load(path.absolute(), abstract)
+        state = orbax.load(path.absolute(), abstract)
+        digest = (orbax.metadata(path.absolute()).custom_metadata or {}).get(_DIGEST)
     except Exception as error:  # Orbax raises errors of every kind on damaged files.
         reason = str(error).split("\n")[0][:200]
+        raise InputError(f"the checkpoint {path} cannot be read ({reason})") from error
+    if not hosts.several() and digest not in (None, _digest(state)):
         raise InputError(
-            f"the checkpoint {path} cannot be read ({reason}): delete it to start over"
-        ) from error
+            f"the checkpoint {path} is damaged: it holds other numbers than were saved"
+        )
+    return state
+
+
+def _digest(state: object) -> int:
+    """Of all numbers: Orbax checks where arrays are, but not what is in them."""
+    found = 0
+    for leaf in jax.tree.leaves(state):
+        found = zlib.crc32(np.asarray(leaf).tobytes(), found)
+    return found
 
 
 def _steps(folder: Path) -> list[int]:

@@ -12,7 +12,7 @@ from experiments.common.data import embedded_files, embedded_picture
 from experiments.common.pictures import named_pictures
 from perceptual_jax.errors import InputError
 
-__all__ = ["Crops", "learned_from", "pictures_to_judge"]
+__all__ = ["Crops", "learned_from", "pictures_to_judge", "sizes_of"]
 
 _TESTED = ("chelsea", "coffee")
 _TEST_SIDE = 256
@@ -46,6 +46,13 @@ def learned_from(data: str, side: int) -> list[Path]:
             f"{side} pixels: give larger ones or a smaller --crop"
         )
     return large
+
+
+def sizes_of(files: list[Path], data: str) -> dict[str, dict[str, int]]:
+    """What a run remembers of the pictures that `learned_from` found: `{file: its bytes}`."""
+    top = None if data == "embedded" else data
+    names = [str(path.relative_to(top)) if top else path.name for path in files]
+    return {name: {"bytes": path.stat().st_size} for name, path in zip(names, files, strict=True)}
 
 
 def _shorter_side(path: Path) -> int:

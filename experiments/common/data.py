@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,6 @@ __all__ = [
     "EMBEDDED",
     "TEXTURES",
     "Labelled",
-    "Pictures",
     "bent",
     "centre_square",
     "embedded_files",
@@ -26,7 +24,6 @@ __all__ = [
     "embedded_picture",
     "embedded_texture",
     "labelled_images",
-    "learned_and_held_out",
     "named_picture",
     "variations",
 ]
@@ -249,83 +246,3 @@ def labelled_images(data: str, size: int) -> Labelled:
         np.asarray([place[path] for path, _ in found]),
         names,
     )
-
-
-# --- Pictures to learn from ----------------------------------------------------------------
-
-
-class Pictures(NamedTuple):
-    """Pictures of one size, in memory.
-
-    Attributes:
-      names: of the files; of embedded pictures' views, what they are of.
-      images: uint8 [n, size, size, 3].
-    """
-
-    names: list[str]
-    images: np.ndarray
-
-
-def learned_and_held_out(
-    data: str, *, size: int, count: int, held_out: float, seed: int
-) -> tuple[Pictures, Pictures]:
-    """Pictures to learn from, and others to judge by what was learned.
-
-    Which is which is decided by each file's name alone: adding files moves none to the other side.
-
-    Args:
-      data: "embedded", for views of the embedded pictures, moved and bent by up to an eighth of
-        their side, every other one mirrored; or a folder of images, of which the middle squares
-        are taken.
-      size: their side, in pixels.
-      count: how many at most, the first by name; of embedded pictures, how many to draw.
-      held_out: the fraction held out, about.
-      seed: of the embedded pictures' views.
-
-    Returns:
-      (learned from, held out).
-
-    Raises:
-      InputError: for a folder that is not there or holds no images, or if either part is empty.
-    """
-    if data == "embedded":
-        names, images = _embedded_views(count, size, seed)
-    elif not Path(data).is_dir():
-        raise InputError(f"--data must be 'embedded' or a folder; there is no folder {data}")
-    else:
-        files = pj.images.find(data)[:count]
-        names = [file.name for file in files]
-        images = np.stack([centre_square(pj.images.read(file), size) for file in files])
-    held = np.array([_fraction_of(name) < held_out for name in names])
-    if held.all() or not held.any():
-        raise InputError(
-            f"of {len(names)} pictures {held.sum()} are held out: both parts need some; "
-            "give more pictures or change --held-out"
-        )
-    learned, kept = (
-        Pictures([names[i] for i in np.flatnonzero(part)], images[part]) for part in (~held, held)
-    )
-    return learned, kept
-
-
-def _embedded_views(count: int, size: int, seed: int) -> tuple[list[str], np.ndarray]:
-    names, views = [], []
-    for i, name in enumerate(EMBEDDED):
-        share = len(range(i, count, len(EMBEDDED)))
-        if share == 0:
-            continue
-        drawn = variations(
-            embedded_picture(name), share, size, shift=size / 8, warp=size / 16, seed=seed + i
-        )
-        drawn[1::2] = drawn[1::2, :, ::-1]
-        names += [f"{name} {k + 1}" for k in range(share)]
-        views.append(pj.images.to_uint8(drawn))
-    # In turns, so that the first few are of all of them.
-    order = sorted(range(count), key=lambda i: int(names[i].split()[1]))
-    return [names[i] for i in order], np.concatenate(views)[order]
-
-
-def _fraction_of(name: str) -> float:
-    """A number in [0, 1) that is the name's own."""
-    digest = hashlib.sha256(name.encode(errors="surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64

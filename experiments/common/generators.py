@@ -11,7 +11,7 @@ References:
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,21 @@ from perceptual_jax._typing import Array, Float, Key
 from perceptual_jax.errors import InputError
 from perceptual_jax.ops.convolution import conv2d
 from perceptual_jax.ops.transposed_convolution import conv_transpose2d
+from perceptual_jax.ops.value_range import at_least_float32
 
-__all__ = ["Autoencoder", "Encoder", "Generator", "Network", "network", "parameter_count", "widths"]
+__all__ = [
+    "Autoencoder",
+    "ComputedIn",
+    "Encoder",
+    "Generator",
+    "Network",
+    "network",
+    "parameter_count",
+    "widths",
+]
+
+ComputedIn = Literal["float32", "bfloat16"]
+"""What a network computes in. What is trained, statistics of batches and outputs stay float32."""
 
 _FEWEST, _MOST, _SMALLEST = 64, 512, 4
 _LEAK = 0.2
@@ -107,9 +120,10 @@ class Normalise(nn.Module):
         if not training:
             rate = scale * jax.lax.rsqrt(variance.value + 1e-5)
             shift = shift - mean.value * rate
-            return rectify(
+            output = rectify(
                 images * rate.reshape(1, 1, 1, -1) + shift.reshape(1, 1, 1, -1), self.slope
             )
+            return output.astype(images.dtype)
         output, now, spread = normalise(images, scale, shift, self.slope)
         if not self.is_initializing():
             # The plain mean of the first ten batches: what was there before them counts nothing.
@@ -124,20 +138,29 @@ class Normalise(nn.Module):
 
 
 class Generator(nn.Module):
-    """Codes to images in [0, 1]; layers are named by the sides that they make."""
+    """Codes to images in [0, 1]; layers are named by the sides that they make.
+
+    Attributes:
+      size: of the images, in pixels.
+      width: see `widths`.
+      dtype: to compute in; by default that of the codes.
+    """
 
     size: int
     width: float = 1.0
+    dtype: ComputedIn | None = None
 
     @nn.compact
     def __call__(self, codes: Float[Array, "n c"], *, training: bool) -> Array:
         """[n, c] to [n, size, size, 3]."""
         channels = widths(self.size, self.width)
+        codes = codes.astype(self.dtype or codes.dtype)
         first = nn.Dense(
             _SMALLEST**2 * channels[_SMALLEST],
             use_bias=False,
             kernel_init=_NORMAL,
             precision=_PRECISION,
+            dtype=codes.dtype,
             name=f"to_{_SMALLEST}",
         )
         images = first(codes).reshape(-1, _SMALLEST, _SMALLEST, channels[_SMALLEST])
@@ -147,20 +170,28 @@ class Generator(nn.Module):
                 images = Grow(count, name=f"to_{side}")(images)
                 images = Normalise(0.0, name=f"normalise_{side}")(images, training=training)
         images = Grow(3, use_bias=True, name=f"to_{self.size}")(images)
-        return (jnp.tanh(images) + 1) / 2
+        # Near white, numbers of bfloat16 are a whole level of the display apart.
+        return (jnp.tanh(at_least_float32(images)) + 1) / 2
 
 
 class Encoder(nn.Module):
-    """Images in [0, 1] to codes; layers are named likewise."""
+    """Images in [0, 1] to codes; layers are named likewise.
+
+    Attributes:
+      code: how many numbers make one.
+      width: see `widths`.
+      dtype: to compute in; by default that of the images.
+    """
 
     code: int
     width: float = 1.0
+    dtype: ComputedIn | None = None
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w 3"], *, training: bool) -> Array:
         """[n, size, size, 3] to [n, code]."""
         size = images.shape[1]
-        images = 2 * images - 1
+        images = (2 * images - 1).astype(self.dtype or images.dtype)
         for side, count in reversed(widths(size, self.width).items()):
             outermost = 2 * side == size
             images = Shrink(count, use_bias=outermost, name=f"to_{side}")(images)
@@ -168,22 +199,31 @@ class Encoder(nn.Module):
                 images = rectify(images, _LEAK)
             else:
                 images = Normalise(_LEAK, name=f"normalise_{side}")(images, training=training)
-        return nn.Dense(self.code, kernel_init=_NORMAL, precision=_PRECISION, name="to_code")(
-            images.reshape(len(images), -1)
+        last = nn.Dense(
+            self.code,
+            kernel_init=_NORMAL,
+            precision=_PRECISION,
+            dtype=images.dtype,
+            name="to_code",
         )
+        return at_least_float32(last(images.reshape(len(images), -1)))
 
 
 class Autoencoder(nn.Module):
-    """An encoder, then a generator: images to what is left of them after a code."""
+    """An encoder, then a generator: images to what is left of them after a code.
+
+    The code between them is of float32 at least.
+    """
 
     size: int
     code: int
     width: float = 1.0
+    dtype: ComputedIn | None = None
 
     def setup(self) -> None:
         """Makes both."""
-        self.encoder = Encoder(self.code, self.width)
-        self.generator = Generator(self.size, self.width)
+        self.encoder = Encoder(self.code, self.width, self.dtype)
+        self.generator = Generator(self.size, self.width, self.dtype)
 
     def __call__(self, images: Array, *, training: bool) -> Array:
         """Images to images."""

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from experiments.common.film import add_film, due
 from experiments.common.progress import console
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder
@@ -84,19 +85,35 @@ def add_means(report: Report, rows: Mapping[str, Mapping[str, float]], header: s
     )
 
 
-def add_way(report: Report, outcomes: Mapping[str, Outcome], watched: str) -> None:
+def add_way(
+    report: Report,
+    folder: RunFolder,
+    outcomes: Mapping[str, Outcome],
+    every: int,
+    watched: str,
+) -> None:
     """Adds how training went: what was watched, the losses, and their weights.
 
     Args:
       report: the page.
+      folder: the run's.
       outcomes: of every loss; their lines have the "psnr" of what was watched.
-      watched: what that is of, for the axis.
+      every: after so many steps there was a snapshot.
+      watched: what was watched, for the axis.
     """
     report.heading("On the way")
+    add_film(report, folder, {name: _steps(each, name, every) for name, each in outcomes.items()})
     report.figure(_curves(outcomes, watched), f"PSNR {watched}, and the loss, by steps")
     for name, outcome in outcomes.items():
         if name != outcome.loss:
             report.text(f"{name}, with its weights: {outcome.loss}.")
+
+
+def _steps(outcome: Outcome, name: str, every: int) -> dict[int, int]:
+    """Its snapshots: `{step of its own training: step from the first one under l1}`."""
+    own = [line["step"] for line in outcome.metrics if line["under"] == name]
+    begun = max((line["step"] for line in outcome.metrics if line["under"] != name), default=0)
+    return {step: begun + step for step in due([step - begun for step in own], every)}
 
 
 def _curves(outcomes: Mapping[str, Outcome], watched: str) -> Figure:

@@ -294,9 +294,9 @@ def descend(
     mine = hosts.own_rows(count)
     state = shard_leading(descent.init(jnp.asarray(first)[mine]), len(mine))
     saved = folder.shared / "checkpoints" / file_name(" ".join(label.values()))
-    step = checkpoint.latest_step(saved) or 0
+    step, found = checkpoint.restore_latest(saved, _whole(state, count))
     if step:
-        state = _own(checkpoint.restore(saved, step, _whole(state, count)), mine)
+        state = _own(found, mine)
     metrics = folder.forget_after(schedule.begun + step, label)
 
     context, drawn = None, -1

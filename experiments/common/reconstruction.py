@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ import numpy as np
 import perceptual_jax as pj
 from experiments.common import options
 from experiments.common.batches import floats, in_batches
-from experiments.common.data import Pictures, learned_and_held_out
+from experiments.common.film import add_film, due
 from experiments.common.image_sets import SetJudge, SetScore, feature_distance
+from experiments.common.learned import Pictures, forget_cache, learned_and_held_out
 from experiments.common.loop import Interrupted, interruptible
 from experiments.common.outcomes import (
     SHOWN,
@@ -89,17 +90,20 @@ def under_each(
     """
     distances = options.made(config.distances, config.size)
     measures = options.made(config.measures, config.size, "--measures")
-    learned, held = learned_and_held_out(
-        config.data,
-        size=config.size,
-        count=config.images,
-        held_out=config.held_out,
-        seed=config.seed,
-    )
-    check_batches(len(learned.images), config.batch, config.microbatches)
     neighbours = options.made(config.neighbours, config.size, "--neighbours")
     features = feature_distance(config.feature_weights)
     folder = start(command, config, distances=[*distances, *measures, *neighbours, features])
+    with nullcontext() if config.resume else folder.discarded_on_error():
+        learned, held = learned_and_held_out(
+            config.data,
+            size=config.size,
+            count=config.images,
+            held_out=config.held_out,
+            seed=config.seed,
+            memory=config.memory,
+            folder=folder,
+        )
+        check_batches(len(learned.images), config.batch, config.microbatches)
     judge = judge_by(measures, batch=config.batch, seed=config.seed)
     with interruptible() as asked_to_stop:
         outcomes = {
@@ -115,7 +119,9 @@ def under_each(
     )
     sets, outcomes = _judged_sets(judge_set, floats(held.images[: config.samples]), outcomes)
     report = introduced(len(learned.images))
-    _write(config, folder, report, learned, held, outcomes, judge_set, sets)
+    with folder.writing("the report", "what was trained is kept"):
+        _write(config, folder, report, learned, held, outcomes, judge_set, sets)
+    forget_cache(folder)
     return outcomes
 
 
@@ -168,6 +174,9 @@ def _write(
     add_outcomes(report, originals, wanted, outcomes)
     add_sets(report, learned.images, counts, of_held, outcomes)
     report.heading("On the way")
+    logged = {name: [line["step"] for line in each.metrics] for name, each in outcomes.items()}
+    shown = {name: due(steps, config.snapshot_every) for name, steps in logged.items()}
+    add_film(report, folder, {name: {step: step for step in each} for name, each in shown.items()})
     report.figure(curves(outcomes), "Loss and sharpness of every distance against epochs")
     report.how_it_was_made(
         config,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -12,7 +13,7 @@ import platform
 import re
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,11 +26,21 @@ from perceptual_jax import weights
 from perceptual_jax._files import write_whole
 from perceptual_jax.errors import InputError
 
-__all__ = ["RunFolder", "file_name", "is_name", "resumed", "start", "weights_used"]
+__all__ = [
+    "RunFolder",
+    "check_given",
+    "file_name",
+    "is_name",
+    "resumed",
+    "start",
+    "weights_used",
+]
 
 C = TypeVar("C")
 
 _PACKAGES = ("jax", "jaxlib", "numpy", "optax", "orbax-checkpoint", "pillow", "scikit-image")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -108,9 +119,72 @@ class RunFolder:
                     folder.rmdir()
             raise
 
+    def same_data(self, found: Mapping[str, Mapping[str, Any]], *, write: bool = True) -> None:
+        """Writes down what a run learns from; once that is done, raises if it is not the same.
+
+        Args:
+          found: `{file: what is known of it}`; None for what is not known now.
+          write: whether this is all that will be known.
+
+        Raises:
+          InputError: naming a file that is gone, new, or not as it was.
+        """
+        path = self.shared / "data.json"
+        if not path.exists():
+            if write:
+                self.write_json(path.name, found)
+            return
+        try:
+            begun = json.loads(path.read_text(encoding="utf-8"))
+            both = [name for name in found if name in begun.keys()]  # noqa: SIM118 - a list has none
+            changed = [name for name in both if _differ(begun[name], found[name])]
+        except (ValueError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{path} cannot be read ({error}): delete it to go on with the data that are there"
+            ) from None
+        gone, new = (
+            [name for name in a if name not in b] for a, b in ((begun, found), (found, begun))
+        )
+        for names, what in ((gone, "is gone"), (new, "is new"), (changed, "was changed")):
+            if names:
+                others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+                raise InputError(
+                    f"the run {self.path} learned from other data: {names[0]}{others} {what}; put "
+                    "the data back as they were, or start another run under another --name"
+                )
+
+    @contextmanager
+    def writing(self, what: str, kept: str) -> Iterator[None]:
+        """Says what is lost and what to do if the block finds no room, or may not write.
+
+        Args:
+          what: the block writes.
+          kept: and what there is to go on from if it cannot.
+
+        Raises:
+          InputError: instead of the system's error.
+        """
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (*_FULL, *_REFUSED):
+                raise
+            place = error.filename or self.path
+            remedy = "make room there" if error.errno in _FULL else "let it be written to"
+            raise InputError(
+                f"{what} cannot be saved: {place}: {error.strerror}; {kept}; {remedy}, then go on "
+                f"with: {self.resume_command}"
+            ) from error
+
     def write_image(self, name: str, image: Any) -> None:
         """Writes a picture, uint8 or floats in [0, 1]."""
         pj.images.write(self.path / name, image)
+
+
+def _differ(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether what is known both then and now is not the same."""
+    known = [key for key, value in then.items() if None not in (value, now.get(key))]
+    return any(then[key] != now[key] for key in known)
 
 
 def _finite(value: Any) -> Any:
@@ -139,6 +213,29 @@ def resumed(command: str, config: C) -> C:
         raise InputError("--resume needs the --name of the run")
     _check_name(config.name)  # type: ignore[attr-defined]
     return _saved_config(Path(config.out) / command / config.name, config)  # type: ignore[attr-defined]
+
+
+def check_given(command: str, config: Any, given: Collection[str]) -> None:
+    """Raises an `InputError` if a run is resumed with an option that it was not started with.
+
+    Args:
+      command: the command.
+      config: its dataclass, as the command line gives it.
+      given: the fields that the command line names; others are not looked at.
+    """
+    saved = resumed(command, config)
+    for name in sorted(set(given) - {"out", "name", "resume"}):
+        now, then = getattr(config, name), getattr(saved, name)
+        if now != then:
+            raise InputError(
+                f"--{name.replace('_', '-')} {_shown(now)} was given, but the run {config.name} "
+                f"was started with {_shown(then)}: leave it out to go on as it began, or start "
+                "another run under another --name"
+            )
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def start(command: str, config: Any, *, distances: Iterable[pj.Distance] = ()) -> RunFolder:
@@ -180,19 +277,25 @@ def _begun(command: str, config: Any, distances: Iterable[pj.Distance]) -> RunFo
         hint = ", or --resume it" if can_resume else ""
         raise InputError(f"the run {parent / name} exists: choose another --name{hint}") from None
     except OSError as error:
-        raise InputError(f"cannot make a folder in {parent}: {error.strerror}") from None
+        raise InputError(
+            f"cannot make a folder in {parent}: {error.strerror}; choose another --out"
+        ) from None
     folder = RunFolder(path, command, made)
-    folder.write_json(
-        "config.json",
-        {
-            "command": command,
-            "config": dataclasses.asdict(config),
-            "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "versions": _versions(),
-            "devices": [device.device_kind for device in jax.devices()],
-            "weights": provenances,
-        },
-    )
+    values = {
+        "command": command,
+        "config": dataclasses.asdict(config),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": _versions(),
+        "devices": [device.device_kind for device in jax.devices()],
+        "weights": provenances,
+    }
+    try:
+        with folder.discarded_on_error():
+            folder.write_json("config.json", values)
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {path}: {error.strerror}; make room there or choose another --out"
+        ) from None
     return folder
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -23,6 +24,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.common import checkpoint, hosts
+from experiments.common.augment import Augmentation, augmented
 from experiments.common.code_table import CodeTable
 from experiments.common.generators import Network
 from experiments.common.loop import Interrupted, chunk_length
@@ -62,6 +64,9 @@ __all__ = [
 
 T = TypeVar("T")
 
+_AUGMENTING = 12
+"""Sets these draws apart from others of the same seed."""
+
 
 class Source(NamedTuple):
     """Batches that are made on the host, while the step before them is taken.
@@ -85,6 +90,7 @@ class Schedule(NamedTuple):
       snapshot_every: in steps: a checkpoint is saved and a line logged.
       seed: of the batches' order.
       keep: how many of the last checkpoints are kept, beside the one with the least loss.
+      augment: how images are changed by chance whenever they are taken.
     """
 
     epochs: int
@@ -92,6 +98,7 @@ class Schedule(NamedTuple):
     snapshot_every: int
     seed: int = 0
     keep: int = 1
+    augment: tuple[Augmentation, ...] = ()
 
     def steps(self, images: int) -> int:
         """Of how many steps training is; what does not fill a batch waits for the next epoch."""
@@ -192,7 +199,10 @@ def _draw(images: np.ndarray | Source, schedule: Schedule, step: int) -> tuple[A
     if isinstance(images, Source):
         return None, images.take(step)
     rows = batch_rows(len(images), schedule, step)
-    return rows, images[rows]
+    if not schedule.augment:
+        return rows, images[rows]
+    rng = np.random.default_rng([schedule.seed, _AUGMENTING, step])
+    return rows, augmented(images[rows], schedule.augment, rng)
 
 
 def _ahead(
@@ -266,8 +276,8 @@ def train(
       snapshot: `(step, state) -> ` what else to log; it may draw.
 
     Raises:
-      InputError: if the loss or its gradient is no longer finite, naming the step; the last
-        checkpoint from before is kept.
+      InputError: if the loss or its gradient is no longer finite, naming the step, or if what is
+        found cannot be written; the last checkpoint from before is kept.
       Interrupted: when asked to stop, after saving.
     """
     title = " ".join(label.values())
@@ -279,11 +289,10 @@ def train(
     begun = _first_state(method, jax.random.fold_in(key, 1), table, first)
     state = State(*map(hosts.placed, begun, placement.state))
     saved = folder.shared / "checkpoints" / file_name(title)
-    step = checkpoint.latest_step(saved) or 0
-    if step:
-        state = checkpoint.restore(saved, step, state)
+    step, state = checkpoint.restore_latest(saved, state)
     sound = step
-    metrics = folder.forget_after(step, label)
+    with folder.writing(title, _kept(step, saved)):
+        metrics = folder.forget_after(step, label)
     pending: list[Any] = []
 
     def drawn(first: int, length: int) -> tuple[Any, Any]:
@@ -304,26 +313,23 @@ def train(
             step += length
             stopping = asked_to_stop()
             if step % every == 0 or step == steps or stopping:
-                _check_finite(title, pending, step, sound, saved)
+                kept = _kept(sound, saved)
+                _check_finite(title, pending, step, kept)
                 pending = []
                 since = step - (step - 1) // every * every
-                line = {
-                    **label,
-                    "step": step,
-                    "epoch": step / epoch,
-                    **{name: float(state.losses[name]) / since for name in method.logged},
-                    **snapshot(step, state),
-                }
-                if step % every == 0:
-                    losses: Any = {
-                        name: hosts.placed(np.zeros((), np.float32), old.sharding)
-                        for name, old in state.losses.items()
+                with folder.writing(f"step {step} of {title}", kept):
+                    line = {
+                        **label,
+                        "step": step,
+                        "epoch": step / epoch,
+                        **{name: float(state.losses[name]) / since for name in method.logged},
+                        **snapshot(step, state),
                     }
-                    state = state._replace(losses=losses)
-                # The line first: one too many is dropped on resuming, one too few is lost.
-                folder.log(**line)
+                    state = _summed_anew(state) if step % every == 0 else state
+                    # The line first: one too many is dropped on resuming, one too few is lost.
+                    folder.log(**line)
+                    checkpoint.save(saved, step, state, keep=schedule.keep, loss=line["loss"])
                 metrics.append(line)
-                checkpoint.save(saved, step, state, keep=schedule.keep, loss=line["loss"])
                 sound = step
             advance_bar(length * schedule.batch)
             if stopping:
@@ -355,6 +361,14 @@ def _first_state(
     )
 
 
+def _summed_anew(state: State) -> State:
+    losses: Any = {
+        name: hosts.placed(np.zeros((), np.float32), old.sharding)
+        for name, old in state.losses.items()
+    }
+    return state._replace(losses=losses)
+
+
 def _first_opponent(adversary: Adversary | None, key: Key) -> Any:
     if adversary is None:
         return ()
@@ -362,7 +376,12 @@ def _first_opponent(adversary: Adversary | None, key: Key) -> Any:
     return Opponent(params, running, adversary.optimiser.init(params))
 
 
-def _check_finite(title: str, measured: list[Any], step: int, sound: int, saved: Any) -> None:
+def _kept(sound: int, saved: Path) -> str:
+    """What there is to go on from."""
+    return f"the checkpoint of step {sound} is kept in {saved}" if sound else "nothing was saved"
+
+
+def _check_finite(title: str, measured: list[Any], step: int, kept: str) -> None:
     """Raises where a loss or a gradient's norm is not finite: step says which the last one is."""
     losses, norms = (np.concatenate([np.asarray(m[i]) for m in measured]) for i in range(2))
     bad = np.flatnonzero(~(np.isfinite(losses) & np.isfinite(norms)))
@@ -370,7 +389,6 @@ def _check_finite(title: str, measured: list[Any], step: int, sound: int, saved:
         return
     at = step - len(losses) + int(bad[0]) + 1
     what = "gradient" if np.isfinite(losses[bad[0]]) else "loss"
-    kept = f"the checkpoint of step {sound} is kept in {saved}" if sound else "nothing was saved"
     raise InputError(
         f"{title}: the {what} is not finite at step {at}; {kept}; "
         "try a smaller --learning-rate or a --clip"

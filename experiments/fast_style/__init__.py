@@ -21,7 +21,7 @@ import optax
 
 import perceptual_jax as pj
 from experiments.common import network_files, options
-from experiments.common.crops import Crops, learned_from
+from experiments.common.crops import Crops, learned_from, sizes_of
 from experiments.common.loop import interruptible
 from experiments.common.network_files import Saved
 from experiments.common.paintings import PAINTINGS
@@ -64,6 +64,7 @@ def run(config: Config) -> dict[str, np.ndarray]:
     tests = named_pictures("--test", config.test, ())
     files = learned_from(config.data, config.crop)
     folder = start("fast-style", config, distances=[content, style])
+    folder.same_data(sizes_of(files, config.data))
 
     crops = Crops(files)
 

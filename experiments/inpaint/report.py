@@ -34,13 +34,14 @@ def write(
         for each, judged in pictures.items():
             row = [judged.given, *judged.made.values(), judged.wanted]
             folder.write_image(f"{file_name(f'{name}-{each}')}.png", pj.images.grid([row]))
-    _page(config, outcomes, means, sets, files).write(folder.path / "report.html")
+    _page(config, folder, outcomes, means, sets, files).write(folder.path / "report.html")
     print_means(means)
     console.print(f"report: {folder.path / 'report.html'}")
 
 
 def _page(
     config: Config,
+    folder: RunFolder,
     outcomes: Mapping[str, Outcome],
     means: Means,
     sets: Sets,
@@ -79,6 +80,6 @@ def _page(
         "know what was there: what counts is whether it could have been. A distance favours what "
         "was trained under it: look at another one too, and at the pictures."
     )
-    add_way(report, outcomes, "inside of test pictures' holes")
+    add_way(report, folder, outcomes, config.snapshot_every, "inside of test pictures' holes")
     report.how_it_was_made(config)
     return report

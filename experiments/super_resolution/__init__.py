@@ -39,14 +39,15 @@ import numpy as np
 import perceptual_jax as pj
 from experiments.common import network_files, options
 from experiments.common.critic import Critic
-from experiments.common.crops import learned_from, pictures_to_judge
+from experiments.common.crops import learned_from, pictures_to_judge, sizes_of
+from experiments.common.film import write_frame
 from experiments.common.generators import network
 from experiments.common.judged import Judged
 from experiments.common.loop import Interrupted, interruptible
 from experiments.common.losses import parsed
 from experiments.common.network_files import Saved
 from experiments.common.progress import progress
-from experiments.common.run_folder import RunFolder, file_name, resumed, start
+from experiments.common.run_folder import RunFolder, resumed, start
 from experiments.common.staged import Outcome, Staged, plan_of
 from experiments.super_resolution.config import PRESETS, Config, check
 from experiments.super_resolution.judging import judge_by, psnr
@@ -82,6 +83,7 @@ def run(config: Config) -> dict[str, Outcome]:
         config,
         distances=[*measures, *(distance for total in sums for distance in total.distances)],
     )
+    folder.same_data(sizes_of(files, config.data))
     with interruptible() as asked_to_stop:
         staged = _staged(config, files, tests, folder, asked_to_stop)
         outcomes = {}
@@ -111,9 +113,7 @@ def _staged(
 
     def watch(loss: str, step: int, params: Any) -> dict[str, Any]:
         made = pj.images.to_uint8(use(params, {}, np.float32(1 / 255) * given))
-        folder.write_image(
-            f"{file_name(loss)}-step-{step}.png", pj.images.grid([[*made], [*wanted]])
-        )
+        write_frame(folder, loss, step, made, wanted)
         each = zip(made, wanted, strict=True)
         return {"psnr": float(np.mean([psnr(image, target) for image, target in each]))}
 

@@ -59,7 +59,7 @@ def write(
         for each, judged in pictures.items():
             for method, image in judged.made.items():
                 folder.write_image(f"{file_name(f'{name}-{each}-{method}')}.png", image)
-    _page(config, outcomes, means, crops, files).write(folder.path / "report.html")
+    _page(config, folder, outcomes, means, crops, files).write(folder.path / "report.html")
     print_means(means)
     console.print(f"report: {folder.path / 'report.html'}")
 
@@ -91,6 +91,7 @@ def _caption(which: str, judged: Judged) -> str:
 
 def _page(
     config: Config,
+    folder: RunFolder,
     outcomes: Mapping[str, Outcome],
     means: Means,
     crops: Mapping[str, list[tuple[np.ndarray, str]]],
@@ -115,6 +116,6 @@ def _page(
         "smaller is nearer; they are of colours, without that border. A distance favours what was "
         "trained under it: look at another one too, and at the pictures."
     )
-    add_way(report, outcomes, "of test pictures' crops")
+    add_way(report, folder, outcomes, config.snapshot_every, "of test pictures' crops")
     report.how_it_was_made(config)
     return report

@@ -178,11 +178,8 @@ def train(
     steps = len(learning.judge) // config.batch
     key = jax.random.fold_in(jax.random.key(config.seed), 3)
     saved = folder.path / "checkpoints"
-    done = checkpoint.latest_step(saved) or 0
-    state = _first(learner, key)
-    if done:
-        state = checkpoint.restore(saved, done, state)
-    else:
+    done, state = checkpoint.restore_latest(saved, _first(learner, key))
+    if not done:
         start = _score(learner, state.best, scored["held_out"])
         state = state._replace(best_score=jnp.asarray(start, jnp.float32))
     lines = [line for line in folder.metrics() if line["epoch"] * steps <= done]

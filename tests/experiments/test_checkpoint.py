@@ -1,5 +1,9 @@
 """Checkpoints: which of them stay, and that each holds what was saved."""
 
+import errno
+import shutil
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -55,5 +59,85 @@ def test_a_damaged_one_is_not_the_best_and_cannot_be_read(tmp_path):
         if file.is_file():
             file.write_bytes(b"")
     assert checkpoint.best_step(tmp_path) == 20
-    with pytest.raises(InputError, match="delete it to start over"):
+    with pytest.raises(InputError, match="10 cannot be read"):
         checkpoint.restore(tmp_path, 10, state_of(0))
+
+
+def largest_file(folder):
+    """Where the numbers are."""
+    return max(
+        (path for path in folder.rglob("*") if path.is_file()), key=lambda p: p.stat().st_size
+    )
+
+
+def random_state(seed):
+    """Of numbers that do not compress: most of the file are theirs."""
+    return {"weights": jax.random.normal(jax.random.key(seed), (64, 64)), "step": jnp.asarray(seed)}
+
+
+def flip(path):
+    """Changes a byte in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x55
+    path.write_bytes(data)
+
+
+def remove_arrays(folder):
+    shutil.rmtree(folder / "state" / "ocdbt.process_0")
+
+
+DAMAGES = {"flipped": lambda folder: flip(largest_file(folder)), "missing": remove_arrays}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_one_gives_way_to_the_one_before(tmp_path, capsys, damage):
+    for step in (10, 20):
+        checkpoint.save(tmp_path, step, random_state(step), keep=2, loss=1.0)
+    damage(tmp_path / "20")
+    step, found = checkpoint.restore_latest(tmp_path, random_state(0))
+    assert step == 10
+    np.testing.assert_array_equal(found["weights"], random_state(10)["weights"])
+    said = capsys.readouterr().out
+    assert f"{tmp_path / '20'} " in said
+    assert "going on from step 10" in said
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_where_the_only_one_is_damaged_it_is_said_what_to_delete(tmp_path, damage):
+    checkpoint.save(tmp_path, 10, random_state(10))
+    damage(tmp_path / "10")
+    with pytest.raises(InputError, match=f"delete {tmp_path} to start this training over"):
+        checkpoint.restore_latest(tmp_path, random_state(0))
+
+
+def test_nothing_saved_is_a_beginning(tmp_path):
+    like = random_state(0)
+    assert checkpoint.restore_latest(tmp_path / "none", like) == (0, like)
+
+
+def test_on_a_full_disk_nothing_is_begun_and_the_last_one_stays(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, 10, random_state(10))
+    needed = 64 * 64 * 4 + 4
+    usage = shutil.disk_usage(tmp_path)._replace(free=needed - 1)
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match="No space left") as caught:
+        checkpoint.save(tmp_path, 20, random_state(20))
+    assert caught.value.errno == errno.ENOSPC
+    assert [path.name for path in tmp_path.iterdir()] == ["10"]
+
+
+def test_a_disk_that_fills_up_meanwhile_leaves_the_last_one_and_no_rest(tmp_path, monkeypatch):
+    """What writes arrays then raises a ValueError, and leaves a folder."""
+    from orbax.checkpoint.experimental import v1 as orbax
+
+    checkpoint.save(tmp_path, 10, random_state(10))
+
+    def fail(path, *_, **__):
+        path.with_name(f"{path.name}.orbax-checkpoint-tmp").mkdir()
+        raise ValueError("RESOURCE_EXHAUSTED: Failed to write: No space left on device [28]")
+
+    monkeypatch.setattr(orbax, "save", fail)
+    with pytest.raises(OSError, match="No space left") as caught:
+        checkpoint.save(tmp_path, 20, random_state(20))
+    assert caught.value.errno == errno.ENOSPC
+    assert [path.name for path in tmp_path.iterdir()] == ["10"]

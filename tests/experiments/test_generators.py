@@ -68,6 +68,44 @@ def test_a_batch_over_devices_is_one_batch():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+def dtypes(tree):
+    return {leaf.dtype.name for leaf in jax.tree.leaves(tree)}
+
+
+def test_a_network_in_bfloat16_multiplies_in_it_and_gives_and_keeps_float32():
+    narrow, wide = (
+        network(Autoencoder(16, 6, 1 / 16, dtype), (2, 16, 16, 3)) for dtype in ("bfloat16", None)
+    )
+    params, running = narrow.init(jax.random.key(0))
+    images = jax.random.uniform(jax.random.key(1), (8, 16, 16, 3))
+
+    def loss(params):
+        made, changed = narrow.train(params, running, images)
+        return jnp.square(made - images).mean(), (made, changed)
+
+    gradient, (made, changed) = jax.grad(loss, has_aux=True)(params)
+    assert dtypes((params, running, changed, made, gradient)) == {"float32"}
+    program = jax.make_jaxpr(jax.grad(loss, has_aux=True))(params)
+    products = [line for line in str(program).splitlines() if "dot_general[" in line]
+    assert len(products) > 4
+    assert all("bf16" in line.split("=")[0] for line in products)
+    for use in ("use", "train"):
+        got, wanted = (getattr(each, use)(params, running, images) for each in (narrow, wide))
+        got, wanted = (each[0] if use == "train" else each for each in (got, wanted))
+        assert got.dtype == jnp.float32
+        np.testing.assert_allclose(got, wanted, atol=0.02)
+        assert (got != wanted).any()
+
+
+def test_statistics_of_many_narrow_numbers_are_summed_in_wide_ones():
+    """In bfloat16 256 + 1 is 256: the mean of 4096 ones would be a sixteenth."""
+    ones = jnp.ones((4, 32, 32, 2), jnp.bfloat16)
+    output, mean, variance = normalise(ones, jnp.ones(2), jnp.zeros(2), 0.0)
+    assert output.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(mean, jnp.ones(2))
+    np.testing.assert_array_equal(variance, jnp.zeros(2))
+
+
 @pytest.mark.parametrize(("size", "code"), [(16, 5), (32, 8)])
 def test_images_become_codes_and_codes_images(size, code):
     both = Autoencoder(size, code, width=1 / 16)

@@ -8,8 +8,8 @@ import pytest
 import perceptual_jax as pj
 from experiments.common import image_sets
 from experiments.common.batches import floats
-from experiments.common.data import learned_and_held_out
 from experiments.common.image_sets import SetJudge, feature_distance, features_of, patches_by_level
+from experiments.common.learned import learned_and_held_out
 from experiments.common.neighbours import distances_to
 from perceptual_jax.statistics import frechet_distance
 

@@ -31,7 +31,7 @@ def start(tmp_path):
     """`start(command, name, processes, *more)`: its processes, one of them by itself if 1."""
     running = []
 
-    def begin(command, name, processes, *more):
+    def begin(command, name, processes, *more, resume=False):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -41,7 +41,8 @@ def start(tmp_path):
         }
         begun = []
         for process in range(processes):
-            options = f"{COMMANDS[command]} --out {tmp_path} --name {name}".split()
+            options = "--resume" if resume else COMMANDS[command]
+            options = f"{options} --out {tmp_path} --name {name}".split()
             if processes > 1:
                 options += ["--distributed", "--coordinator", f"127.0.0.1:{port}"]
                 options += ["--process-count", str(processes), "--process-id", str(process)]
@@ -132,7 +133,7 @@ def test_if_one_is_lost_the_others_stop_and_fewer_go_on(start, tmp_path, lost):
     config = json.loads((folder / "config.json").read_text())
     config["config"]["epochs"] = -(-(kept + 8) // 4)
     (folder / "config.json").write_text(json.dumps(config))
-    finished(start("glo", "a", 1, "--resume"))
+    finished(start("glo", "a", 1, resume=True))
     assert [line["step"] for line in metrics(folder)][:3] == [4, 8, 12]
     assert metrics(folder)[-1]["step"] > kept
 
