@@ -22,6 +22,9 @@ BAD_OPTIONS = {
     "lp(p=1e999)": "p must be a finite number; got inf",
     # Pyramids
     "laplacian-pyramid(levels=0)": f"levels {WHOLE}0",
+    "laplacian-pyramid(levels=31)": "levels must be at most 30; got 31",
+    f"gaussian-pyramid(levels={10**30})": "levels must be at most",
+    "mmd-rff(num_features=3000000000)": "num_features must be at most 2147483647; got 3000000000",
     "laplacian-pyramid(levels=1.5)": f"levels {WHOLE}1.5",
     "laplacian-pyramid(kernel_size=4)": "kernel_size must be odd; got 4",
     "laplacian-pyramid(kernel_size=0)": f"kernel_size {WHOLE}0",
