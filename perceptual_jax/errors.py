@@ -14,6 +14,7 @@ __all__ = [
     "InputError",
     "choice",
     "finite_number",
+    "kernel_width",
     "nearest",
     "positive_integer",
     "positive_number",
@@ -81,12 +82,21 @@ def finite_number(what: str, value: object) -> float:
     raise InputError(f"{what} must be a finite number; got {value!r}")
 
 
-def positive_number(what: str, value: object) -> float:
-    """Returns `value` as a float if it is finite and positive; raises an `InputError` if not."""
+def positive_number(what: str, value: object, least: float = 0.0, most: float = math.inf) -> float:
+    """Returns `value` as a float if it is positive and in bounds; raises an `InputError` if not."""
     number = finite_number(what, value)
-    if number > 0:
-        return number
-    raise InputError(f"{what} must be positive; got {value!r}")
+    if number <= 0:
+        raise InputError(f"{what} must be positive; got {value!r}")
+    if number < least:
+        raise InputError(f"{what} must be at least {least:g}; got {value!r}")
+    if number > most:
+        raise InputError(f"{what} must be at most {most:g}; got {value!r}")
+    return number
+
+
+def kernel_width(what: str, value: object) -> float:
+    """Returns the width of a kernel, from 1e-15 to 1e15: its square is a number of float32."""
+    return positive_number(what, value, 1e-15, 1e15)
 
 
 def positive_integer(what: str, value: object, most: int = 2**31 - 1) -> int:

@@ -247,8 +247,8 @@ def _manifest(path: Path, test: Test) -> Judgements:
         if None in row or None in row.values():
             raise InputError(f"{path}, line {number}: must have {len(header)} values")
         items.append([index.setdefault(row[column], len(index)) for column in chosen])
-        judge.append(_number(path, number, row, judged, 1) if judged in header else 0.0)
-        votes.append(_number(path, number, row, "votes", 1e9) if "votes" in header else 1.0)
+        judge.append(_number(path, number, row, judged, 0, 1) if judged in header else 0.0)
+        votes.append(_number(path, number, row, "votes", 1, 1e9) if "votes" in header else 1.0)
         split.append(splits.setdefault(row.get("split", path.stem), len(splits)))
     if not items:
         raise InputError(f"{path} holds no lines but its header")
@@ -282,14 +282,16 @@ def _inside(manifest: Path, name: str) -> str:
     return str(folder / name)
 
 
-def _number(path: Path, line: int, row: Mapping[str, str], column: str, most: float) -> float:
+def _number(
+    path: Path, line: int, row: Mapping[str, str], column: str, least: float, most: float
+) -> float:
     try:
         value = float(row[column])
     except ValueError:
         value = float("nan")
-    if not 0 <= value <= most:
+    if not least <= value <= most:
         raise InputError(
-            f"{path}, line {line}: {column} must be from 0 to {most:g}; "
+            f"{path}, line {line}: {column} must be from {least:g} to {most:g}; "
             f"got {shortened(row[column])!r}"
         )
     return value

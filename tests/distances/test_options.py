@@ -19,6 +19,8 @@ BAD_OPTIONS = {
     "charbonnier(eps=1e-20)": "eps must be at least 1e-18; got 1e-20",
     "charbonnier(eps=True)": "eps must be",
     "lp(p=0)": "p must be positive; got 0.0",
+    "charbonnier(eps=1e30)": "eps must be at most 1e+18; got 1e+30",
+    "lp(p=1e30)": "p must be at most 100; got 1e+30",
     "lp(p=1e999)": "p must be a finite number; got inf",
     # Pyramids
     "laplacian-pyramid(levels=0)": f"levels {WHOLE}0",
@@ -70,6 +72,8 @@ BAD_OPTIONS = {
             "patch_size='3'": f"patch_size {WHOLE}'3'",
             "sigma=0": "sigma must be positive; got 0.0",
             "sigma=-1": "sigma must be positive; got -1.0",
+            "sigma=1e-30": "sigma must be at least 1e-15; got 1e-30",
+            "sigma=1e30": "sigma must be at most 1e+15; got 1e+30",
             "stride=0": f"stride {WHOLE}0",
         }.items()
     },
@@ -88,6 +92,11 @@ BAD_OPTIONS = {
     # Patch distributions
     "mmd(patch_size=4)": "patch_size must be odd; got 4",
     "mmd(patch_size=-1)": f"patch_size {WHOLE}-1",
+    "mmd(sigma=1e-30)": "sigma must be at least 1e-15; got 1e-30",
+    "mmd-multiscale(sigmas=(1e30, 1))": "sigmas must be at most 1e+15; got 1e+30",
+    "mmd-rff(sigma=1e-30)": "sigma must be at least 1e-15; got 1e-30",
+    "swd(power=31)": "power must be at most 30; got 31.0",
+    "contextual(h=1e-30)": "h must be at least 1e-06; got 1e-30",
     "mmd(sigma=0)": "sigma must be positive; got 0.0",
     "mmd(window=0)": f"window {WHOLE}0",
     "mmd(stride=0)": f"stride {WHOLE}0",

@@ -335,7 +335,8 @@ def test_where_the_data_comes_from(cli):
         ("ref,p0,p1,judge\nx.png,x.png,x.png,1.5\n", "line 2: judge must be from 0 to 1"),
         ("ref,p0,p1,judge\nx.png,x.png,x.png\n", "line 2: must have 4 values"),
         ("ref,p0,p1,judge\nx.png,no.png,x.png,1\n", "no.png is missing"),
-        ("ref,p0,p1,judge,votes\nx.png,x.png,x.png,1,-1\n", "votes must be"),
+        ("ref,p0,p1,judge,votes\nx.png,x.png,x.png,1,-1\n", "votes must be from 1 to 1e+09"),
+        ("ref,p0,p1,judge,votes\nx.png,x.png,x.png,1,0\n", "votes must be from 1 to 1e+09"),
     ],
 )
 def test_manifests_that_cannot_be_used(cli, picture, tmp_path, text, message):
