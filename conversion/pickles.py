@@ -8,6 +8,7 @@ answers for by itself. Any other opcode or global is refused by name.
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -175,6 +176,19 @@ def interpret(
       PickleError: for what is not allowed, by name.
       malformed: one of these errors, for what no pickle writes.
     """
+    with warnings.catch_warnings():
+        # Of an unknown escape in text of the first protocol, which is refused as all of its text.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return _interpret(file, known, longest, persistent, integer_keys)
+
+
+def _interpret(
+    file: Any,
+    known: Globals,
+    longest: int,
+    persistent: Callable[[Any], Any] | None,
+    integer_keys: bool,
+) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
 

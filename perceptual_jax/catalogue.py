@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ from perceptual_jax.distances.pixel import charbonnier, fft_l1, gradient, l1, l2
 from perceptual_jax.distances.pyramids import gaussian_pyramid, lap1, laplacian_pyramid
 from perceptual_jax.distances.structural import ssim
 from perceptual_jax.distances.wasserstein import lap_swd, swd, swd_plus_plus, windowed_swd
-from perceptual_jax.errors import InputError, nearest
+from perceptual_jax.errors import InputError, nearest, shortened
 
 __all__ = ["Entry", "entry", "make", "names", "parse"]
 
@@ -153,7 +154,8 @@ def entry(name: str) -> Entry:
     """
     if name not in _ENTRIES:
         raise InputError(
-            f"there is no distance {name!r}{nearest(name, _ENTRIES)}; known: {', '.join(_ENTRIES)}"
+            f"there is no distance {shortened(name)!r}{nearest(name, _ENTRIES)}; "
+            f"known: {', '.join(_ENTRIES)}"
         )
     return _ENTRIES[name]
 
@@ -220,9 +222,13 @@ def _make_learned(file: str, options: dict[str, Any]) -> Distance:
     arguments = ", ".join(f"{option}={value!r}" for option, value in sorted(options.items()))
 
     def trunk(spec: str) -> Distance:
-        if parse(spec)[0].endswith(ENDING):
-            raise InputError(f"{file} is trained on {spec}, another learned distance")
-        return make(spec, **options)
+        # Nor as a part of it: a file may not lead to others, or back to itself.
+        if ENDING in spec:
+            raise InputError(f"{file} is trained on {shortened(spec)}, another learned distance")
+        try:
+            return make(spec, **options)
+        except InputError as error:
+            raise InputError(f"{file} is trained on {shortened(spec)!r}: {error}") from None
 
     return learned(file, f"{file}({arguments})" if arguments else file, trunk)
 
@@ -250,7 +256,9 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     if len(spec) > _LONGEST_SPEC:
         raise InputError(f"{wanted}, of at most {_LONGEST_SPEC} characters; got {len(spec)}")
     try:
-        call = ast.parse(f"_({rest}", mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", SyntaxWarning)  # Of `1if`, or an unknown escape.
+            call = ast.parse(f"_({rest}", mode="eval").body
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
             raise ValueError("only keyword options")
         options: dict[str, Any] = {}

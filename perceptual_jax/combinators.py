@@ -27,7 +27,16 @@ from perceptual_jax.ops.pyramids import gaussian_pyramid, laplacian_pyramid
 from perceptual_jax.ops.value_range import TooSmallError, as_value_range, mapper
 from perceptual_jax.ops.windows import extract_windows, window_counts
 
-__all__ = ["on_gaussian_pyramid", "on_laplacian_pyramid", "on_resized", "on_windows"]
+__all__ = [
+    "MOST_LEVELS",
+    "on_gaussian_pyramid",
+    "on_laplacian_pyramid",
+    "on_resized",
+    "on_windows",
+]
+
+MOST_LEVELS = 30
+"""Of a pyramid: those of an image of 2^30 pixels a side."""
 
 
 def on_gaussian_pyramid(
@@ -55,7 +64,7 @@ def on_gaussian_pyramid(
       P. J. Burt, E. H. Adelson, "The Laplacian Pyramid as a Compact Image Code", 1983.
     """
     called = name or "on_gaussian_pyramid"
-    levels = positive_integer(f"{called}: levels", levels)
+    levels = positive_integer(f"{called}: levels", levels, MOST_LEVELS)
     weights = _level_weights(called, weights, levels)
     prepare = _in_own_range(called, value_range, 2 ** (levels - 1))
     return _on_levels(
@@ -100,7 +109,7 @@ def on_laplacian_pyramid(
       P. J. Burt, E. H. Adelson, "The Laplacian Pyramid as a Compact Image Code", 1983.
     """
     called = name or "on_laplacian_pyramid"
-    levels = positive_integer(f"{called}: levels", levels)
+    levels = positive_integer(f"{called}: levels", levels, MOST_LEVELS)
     weights = _level_weights(called, weights, levels + 1)
     blur = _blur_kernel(called, sigma, kernel_size, kernel)
     middle = sum(as_value_range(value_range)) / 2

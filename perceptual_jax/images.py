@@ -8,6 +8,7 @@ without guessing is refused with a message that says what to do.
 from __future__ import annotations
 
 import io
+import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from PIL import Image, ImageOps
 
 from perceptual_jax._files import write_whole
 from perceptual_jax._typing import ImageLike, ValueRange
-from perceptual_jax.errors import InputError, choice
+from perceptual_jax.errors import InputError, choice, shortened
 from perceptual_jax.ops.value_range import as_value_range
 
 __all__ = [
@@ -74,10 +75,11 @@ def read(
         transparent, CMYK, or of more than 16 bits.
     """
     path = Path(path)
-    if path.is_dir():
+    # Path's own questions raise for names that no file can have.
+    if os.path.isdir(path):  # noqa: PTH112
         raise InputError(f"{path} is a folder, not an image")
-    if not path.is_file():
-        raise InputError(f"there is no file {path}")
+    if not os.path.isfile(path):  # noqa: PTH113
+        raise InputError(f"there is no file {shortened(str(path))}")
     if background is not None and not all(0 <= level <= 255 for level in background):
         raise InputError(f"background must be three levels of 0 to 255; got {background}")
     try:

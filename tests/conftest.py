@@ -1,6 +1,32 @@
 """What all tests share: eight fake devices, strict JAX, checked shapes, a weight store."""
 
 import os
+import socket
+import sys
+
+# Before anything else: no test reaches beyond this machine.
+_ASKS = ("socket.connect", "socket.sendto", "socket.sendmsg")
+_LOOKS_UP = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyname_ex")
+
+
+class ReachedOutError(BaseException):
+    """A test wants the network; not an `Exception`, so that no code under test takes it for one."""
+
+
+def _stay_here(event, arguments):
+    if event in _ASKS and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    elif event in _LOOKS_UP:
+        host = arguments[0]
+    else:
+        return
+    host = host.decode() if isinstance(host, bytes) else host
+    here = (None, "", "localhost", "::1", socket.gethostname())
+    if host not in here and not str(host).startswith("127."):
+        raise ReachedOutError(f"{event}: {host} is not this machine")
+
+
+sys.addaudithook(_stay_here)
 
 # Before JAX starts: the distributed tests need several devices.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
@@ -26,8 +52,14 @@ _INNER = (
 _CHECKED = ["perceptual_jax.backbones", *(f"perceptual_jax.ops.{module}" for module in _INNER)]
 jaxtyping.install_import_hook(_CHECKED, "beartype.beartype")
 
+import hypothesis
+
 import conversion
 from perceptual_jax import weights
+
+# The same examples every time: a failure that nobody caused is one that nobody can repeat.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

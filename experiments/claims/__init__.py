@@ -8,13 +8,10 @@ perceptual-jax claims --judgements triplets.csv   # with what people said
 from __future__ import annotations
 
 import dataclasses
-import json
-
-import numpy as np
 
 import perceptual_jax as pj
 from experiments.claims import adversarial, blur, enlarging, judged, modes, prediction, shifts
-from experiments.claims.claim import Claim, Measured, Setting, Verdict
+from experiments.claims.claim import Claim, Measured, Setting, Verdict, read_measured
 from experiments.common.data import EMBEDDED
 from experiments.common.loop import Interrupted, interruptible
 from experiments.common.options import check_bounds
@@ -149,15 +146,17 @@ def _measured(name: str, setting: Setting) -> Measured:
         RunFolder(folder, "claims").write_json(
             "measured.json", {"numbers": measured.numbers, "captions": captions}
         )
-    read = json.loads(kept.read_text(encoding="utf-8"))
-    pictures = {
-        row: [
-            (pj.images.read(folder / f"{row}-{i + 1}.png").astype(np.float32) / 255, caption)
-            for i, caption in enumerate(captions)
-        ]
-        for row, captions in read["captions"].items()
-    }
-    return Measured(read["numbers"], pictures)
+        return read_measured(folder)
+    measured = read_measured(folder)
+    try:  # All that will be made of them.
+        CLAIMS[name].verdict(measured.numbers)
+        CLAIMS[name].table(measured.numbers)
+        CLAIMS[name].draw(measured.numbers)
+    except Exception as error:  # Numbers of another kind make errors of every kind.
+        raise InputError(
+            f"{kept} holds no measurement of this version ({error!r}): delete it to measure again"
+        ) from None
+    return measured
 
 
 def _report(config: Config, found: dict[str, Measured], verdicts: dict[str, Verdict]) -> Report:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+import perceptual_jax as pj
 from experiments.common.run_folder import RunFolder
+from perceptual_jax.errors import InputError, shortened
 
-__all__ = ["Claim", "Measured", "Setting", "Verdict", "plain_axes", "verdict_on"]
+__all__ = [
+    "Claim",
+    "Measured",
+    "Setting",
+    "Verdict",
+    "plain_axes",
+    "read_measured",
+    "verdict_on",
+]
+
+_ROW = re.compile(r"[^/\\\x00-\x1f]{1,100}")
 
 Verdict = Literal["holds", "holds in part", "does not hold", "undecided"]
 
@@ -74,6 +89,35 @@ class Claim(NamedTuple):
     draw: Callable[[dict[str, Any]], tuple[Figure, str]]
     table: Callable[[dict[str, Any]], tuple[list[str], list[list[str]]]]
     source: str
+
+
+def read_measured(folder: Path) -> Measured:
+    """What was measured before, from measured.json and the pictures beside it.
+
+    Raises:
+      InputError: for what a run did not write; delete it, and it is measured again.
+    """
+    path = folder / "measured.json"
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+        numbers, captions = read["numbers"], read["captions"]
+        if not isinstance(numbers, dict):
+            raise TypeError("the numbers are none by name")
+        for row, shown in captions.items():
+            # A row is a part of a file's name, which is of this folder.
+            if not _ROW.fullmatch(row) or not all(isinstance(caption, str) for caption in shown):
+                raise ValueError(f"there is no row of pictures {shortened(row)!r}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = shortened(str(error))
+        raise InputError(f"{path} cannot be read ({reason}): delete it to measure again") from None
+    pictures = {
+        row: [
+            (pj.images.read(folder / f"{row}-{i + 1}.png").astype(np.float32) / 255, caption)
+            for i, caption in enumerate(shown)
+        ]
+        for row, shown in captions.items()
+    }
+    return Measured(numbers, pictures)
 
 
 def verdict_on(parts: Sequence[bool]) -> Verdict:

@@ -87,7 +87,7 @@ def _trained(
     folder.keep_metrics(
         line
         for line in folder.metrics()
-        if not (label.items() <= line.items() and line["step"] > step)
+        if not (label.items() <= line.items() and line.get("step", 0) > step)
     )
     with progress(" ".join(label.values()), steps, done=step) as advance:
         while step < steps:

@@ -6,7 +6,6 @@ import dataclasses
 import io
 from collections.abc import Callable
 from pathlib import Path
-from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +17,7 @@ from experiments.cluster.config import Config
 from experiments.cluster.embedded import Embedded
 from experiments.cluster.found import Clusters, scored
 from experiments.common import checkpoint
+from experiments.common.arrays import read_arrays
 from experiments.common.data import Labelled
 from experiments.common.loop import Interrupted
 from experiments.common.mesh import replicate
@@ -84,7 +84,7 @@ def _whole(
     folder.keep_metrics(
         line
         for line in folder.metrics()
-        if line["distance"] != name or line.get("start", 0) < len(inertia)
+        if line.get("distance") != name or line.get("start", 0) < len(inertia)
     )
     with progress(title, starts, unit="starts", done=len(inertia)) as advance:
         while len(inertia) < starts:
@@ -154,11 +154,20 @@ _COLUMNS = 16
 def _starts_done(saved: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     if not saved.exists():
         return np.empty((0, count), np.int32), np.empty(0)
-    try:
-        with np.load(saved, allow_pickle=False) as file:
-            return file["labels"], file["inertia"]
-    except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
-        raise InputError(f"{saved} cannot be read ({error}): delete it to start over") from None
+    arrays = read_arrays(saved, "labels", "delete it to start over")
+    labels, inertia = arrays.get("labels"), arrays.get("inertia")
+    if (
+        labels is None
+        or inertia is None
+        or labels.dtype != np.int32
+        or inertia.dtype.kind != "f"
+        or labels.shape != (*inertia.shape, count)
+    ):
+        raise InputError(
+            f"{saved} holds no labels of {count} images: it is of another run; delete it to start "
+            "over"
+        )
+    return labels, inertia
 
 
 _SAVED_EVERY = 20

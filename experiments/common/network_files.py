@@ -15,9 +15,13 @@ from flax import traverse_util
 from experiments.common.generators import Network
 from experiments.common.run_folder import file_name
 from perceptual_jax._files import write_whole
-from perceptual_jax.errors import InputError, nearest
+from perceptual_jax.errors import InputError, nearest, shortened
 
 __all__ = ["Kind", "Saved", "find", "read", "write"]
+
+
+# What safetensors, or what is made of a header that lies, may raise.
+_MALFORMED = (KeyError, ValueError, TypeError, AttributeError)
 
 
 class Kind(NamedTuple):
@@ -25,17 +29,17 @@ class Kind(NamedTuple):
 
     Attributes:
       command: what trains them.
-      fields: the numbers that say what such a network is built like.
+      bounds: the numbers that say what such a network is built like: `{option: (least, most)}`.
       build: those numbers, in that order, to the network.
     """
 
     command: str
-    fields: tuple[str, ...]
+    bounds: Mapping[str, tuple[int, int]]
     build: Callable[..., Network]
 
     def shape_of(self, config: Any) -> dict[str, int]:
         """The numbers of a network, which are options of those names."""
-        return {field: getattr(config, field) for field in self.fields}
+        return {field: getattr(config, field) for field in self.bounds}
 
     @property
     def header(self) -> str:
@@ -61,7 +65,7 @@ def write(folder: Path, kind: Kind, saved: Saved) -> None:
     """Writes a network into a run's folder, by the name of its loss."""
     flat = traverse_util.flatten_dict(saved.params, sep="/")
     arrays = {name: np.ascontiguousarray(array) for name, array in flat.items()}
-    header = {name: str(saved.shape[name]) for name in kind.fields}
+    header = {name: str(saved.shape[name]) for name in kind.bounds}
     header |= {"kind": kind.header, "loss": saved.loss}
     path = folder / f"network-{file_name(saved.loss)}.safetensors"
     write_whole(path, safetensors.numpy.save(arrays, header))
@@ -79,17 +83,29 @@ def read(path: Path, kind: Kind) -> Saved:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if header.get("kind") != kind.header:
             raise ValueError(f"it is not a network of {kind.command}")
-        shape = {name: int(header[name]) for name in kind.fields}
-        params = traverse_util.unflatten_dict(arrays, sep="/")
-        wanted = jax.eval_shape(kind.build(*shape.values()).init, jax.random.key(0))[0]
-        if jax.tree.map(np.shape, params) != jax.tree.map(np.shape, wanted):
+        loss, shape = header["loss"], {name: int(header[name]) for name in kind.bounds}
+        for name, (least, most) in kind.bounds.items():
+            # A network of n blocks has more than n tensors: it is not built if the file has fewer.
+            most = min(most, len(arrays)) if name in ("blocks", "levels") else most
+            if not least <= shape[name] <= most:
+                raise ValueError(f"its {name} is {shape[name]}")
+        built = jax.eval_shape(kind.build(*shape.values()).init, jax.random.key(0))[0]
+        wanted = traverse_util.flatten_dict(built, sep="/")
+        if {name: array.shape for name, array in arrays.items()} != {
+            name: array.shape for name, array in wanted.items()
+        }:
             raise ValueError("its tensors are not those of the network that it names")
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
+        if not all(
+            array.dtype == np.float32 and np.isfinite(array).all() for array in arrays.values()
+        ):
+            raise ValueError("its tensors are not all finite float32")
+    except (safetensors.SafetensorError, OSError, *_MALFORMED) as error:
+        reason = shortened(str(error))
         raise InputError(
-            f"{path} is not a network that {kind.command} wrote ({error}): "
+            f"{path} is not a network that {kind.command} wrote ({reason}): "
             "give a network-*.safetensors file or the folder of a run"
         ) from error
-    return Saved(header["loss"], shape, params)
+    return Saved(loss, shape, traverse_util.unflatten_dict(arrays, sep="/"))
 
 
 def find(given: str, loss: str | None, kind: Kind) -> Saved:

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 
 import perceptual_jax as pj
 from experiments.common import hosts
+from experiments.common.arrays import read_array
 from experiments.common.groups import grouped
 from experiments.common.mesh import replicate, shard_leading
 from experiments.common.progress import progress
@@ -304,10 +305,7 @@ def _save(path: Path, values: np.ndarray) -> None:
 
 
 def _saved(path: Path, shape: tuple[int, ...]) -> Any:
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path} cannot be read ({error}): delete it to start over") from None
+    values = read_array(path, "distances", "delete it to start over")
     if values.shape != shape or values.dtype != np.float32:
         raise InputError(
             f"{path} holds {values.dtype}{list(values.shape)}, not float32{list(shape)}: it is of "

@@ -5,14 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from perceptual_jax.errors import printable
 
 __all__ = ["Advance", "console", "progress"]
 
-console = Console(highlight=False, markup=False, soft_wrap=True)
+
+class _Console(Console):
+    """Shows the escapes of what cannot be printed: a file's name may command the terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str("\n".join(map(printable, text.split("\n"))), **options)
+
+
+console = _Console(highlight=False, markup=False, soft_wrap=True)
 
 _SECONDS_BETWEEN_LINES = 10.0
 

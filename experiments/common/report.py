@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
@@ -99,7 +100,9 @@ class Report:
 
     def link(self, target: str, text: str) -> None:
         """Adds a link to a file beside the page."""
-        self._parts.append(f'<p><a href="{_text(target)}">{_text(text)}</a></p>')
+        # A name of a file, whatever it looks like: not a script, nor another machine.
+        beside = urllib.parse.quote(f"./{target}", errors="surrogateescape")
+        self._parts.append(f'<p><a href="{_text(beside)}">{_text(text)}</a></p>')
 
     def write(self, path: Path) -> None:
         """Writes the page, whole or not at all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import datetime
 import errno
@@ -13,8 +14,11 @@ import platform
 import re
 import shlex
 import shutil
+import types
+import typing
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +28,7 @@ import perceptual_jax as pj
 from experiments.common import hosts
 from perceptual_jax import weights
 from perceptual_jax._files import write_whole
-from perceptual_jax.errors import InputError
+from perceptual_jax.errors import InputError, shortened
 
 __all__ = [
     "RunFolder",
@@ -41,6 +45,8 @@ C = TypeVar("C")
 _PACKAGES = ("jax", "jaxlib", "numpy", "optax", "orbax-checkpoint", "pillow", "scikit-image")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+_COUNTS = {"step": (int,), "epoch": (int, float), "start": (int,)}
+"""By which a resumed run goes, where a line has them; an epoch may be begun."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -83,14 +89,22 @@ class RunFolder:
             file.write(json.dumps(metrics) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All lines of metrics.jsonl."""
+        """All lines of metrics.jsonl.
+
+        Those that are none, cut short by a kill or damaged, are passed over: the steps of the last
+        are taken again.
+        """
         path = self.shared / "metrics.jsonl"
         if not path.exists():
             return []
         lines = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            with suppress(ValueError):  # A line cut short by a kill: the steps are taken again.
-                lines.append(json.loads(line))
+        for line in path.read_bytes().split(b"\n"):
+            with suppress(ValueError, RecursionError):
+                found = json.loads(line)
+                if isinstance(found, dict) and all(
+                    type(found.get(count, 0)) in kinds for count, kinds in _COUNTS.items()
+                ):
+                    lines.append(found)
         return lines
 
     def keep_metrics(self, lines: Iterable[dict[str, Any]]) -> None:
@@ -103,7 +117,7 @@ class RunFolder:
         logged = self.metrics()
         hosts.wait()  # Until all have read.
         own = [line for line in logged if label.items() <= line.items()]
-        kept = [line for line in own if line["step"] <= step]
+        kept = [line for line in own if line.get("step", 0) <= step]
         self.keep_metrics([*(line for line in logged if line not in own), *kept])
         return kept
 
@@ -339,16 +353,45 @@ def file_name(text: str) -> str:
 def _saved_config(path: Path, config: C) -> C:
     try:
         saved = json.loads((path / "config.json").read_text(encoding="utf-8"))["config"]
-        known = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
-        if set(saved) != known:
-            raise KeyError(", ".join(sorted(set(saved) ^ known)))
+        kinds = _kinds(type(config))  # type: ignore[arg-type]
+        if set(saved) != set(kinds):
+            raise KeyError(", ".join(sorted(map(str, set(saved) ^ set(kinds)))))
+        for key, value in saved.items():
+            if not _fits(value, kinds[key]):
+                raise TypeError(f"{key} cannot be {shortened(repr(value))}")
     except FileNotFoundError:
         raise InputError(f"there is no run {path} to resume") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}/config.json is not of this version: {error}") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = shortened(str(error), 1000)
+        raise InputError(f"{path}/config.json is not of this version: {reason}") from None
     values = {key: tuple(v) if isinstance(v, list) else v for key, v in saved.items()}
     here = {"resume": True, "out": config.out, "name": config.name}  # type: ignore[attr-defined]
     return dataclasses.replace(config, **(values | here))  # type: ignore[type-var]
+
+
+@cache
+def _kinds(config: Any) -> dict[str, Any]:
+    """`{option: kind}`."""
+    return typing.get_type_hints(config)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether what JSON gave is of the kind that an option is; tuples are lists there."""
+    inner = typing.get_args(kind)
+    match typing.get_origin(kind):
+        case types.UnionType | typing.Union:
+            return any(_fits(value, each) for each in inner)
+        case typing.Literal:
+            return any(type(value) is type(each) and value == each for each in inner)
+        case builtins.tuple:
+            if not isinstance(value, list):
+                return False
+            if inner[-1] is Ellipsis:
+                return all(_fits(item, inner[0]) for item in value)
+            return len(value) == len(inner) and all(map(_fits, value, inner))
+    if kind is float and type(value) is int:
+        return True
+    return type(value) is kind or (value is None and kind is types.NoneType)
 
 
 def weights_used(distances: Iterable[pj.Distance]) -> dict[str, dict[str, str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,8 +21,9 @@ from PIL import Image
 from scipy import ndimage
 
 import perceptual_jax as pj
+from experiments.common.arrays import read_array
 from experiments.common.data import EMBEDDED, bent, embedded_picture
-from perceptual_jax.errors import InputError
+from perceptual_jax.errors import InputError, shortened
 
 __all__ = [
     "FOLDERS",
@@ -173,10 +175,10 @@ def bapps(folder: Path, test: Test, subset: str) -> Judgements:
 
 
 def _vote(file: Path) -> float:
-    try:
-        value = float(np.load(file, allow_pickle=False).reshape(-1)[0])
-    except (ValueError, OSError, EOFError, IndexError) as error:
-        raise InputError(f"{file} holds no judgement: {error}") from None
+    found = read_array(file, "a judgement", "replace it, or take its images out of the data")
+    if found.size == 0 or found.dtype.kind not in "biuf":
+        raise InputError(f"{file} must hold a number from 0 to 1; got {found.dtype} {found.shape}")
+    value = float(found.reshape(-1)[0])
     if not 0 <= value <= 1:
         raise InputError(f"{file} must hold a number from 0 to 1; got {value:g}")
     return value
@@ -212,7 +214,10 @@ _COLUMNS: Mapping[Test, Sequence[tuple[str, ...]]] = {
 
 
 def _manifest(path: Path, test: Test) -> Judgements:
-    """A CSV file with a header; names of images are relative to its folder.
+    """A CSV file with a header; names of images are relative to its folder, and stay inside of it.
+
+    A list may come from anybody, with names that lead elsewhere (`../x`, `/etc/x`, or a link that
+    came with it): those are refused.
 
     2AFC: ref, p0, p1, judge (the fraction of people who chose p1); or head, close, far, where
     close was chosen. JND: p0, p1, same. Both may also have votes (how many people) and split.
@@ -221,29 +226,36 @@ def _manifest(path: Path, test: Test) -> Judgements:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text: {error}") from None
-    rows = csv.DictReader(io.StringIO(text))
-    header = tuple(rows.fieldnames or ())
+    try:
+        rows = csv.DictReader(io.StringIO(text))
+        header = tuple(rows.fieldnames or ())
+        listed = list(enumerate(rows, start=2))
+    except csv.Error as error:
+        raise InputError(f"{path} is not CSV: {error}") from None
     chosen = next((each for each in _COLUMNS[test] if set(each) <= set(header)), None)
     judged = FOLDERS[test][1]
     if chosen is None or (judged not in header and chosen != ("head", "close", "far")):
         raise InputError(
             f"{path} must begin with a line of names, among them "
-            f"{', '.join((*_COLUMNS[test][0], judged))}; got {', '.join(header) or 'nothing'}"
+            f"{', '.join((*_COLUMNS[test][0], judged))}; "
+            f"got {shortened(', '.join(header)) or 'nothing'}"
         )
     index: dict[str, int] = {}
     splits: dict[str, int] = {}
     items, judge, votes, split = [], [], [], []
-    for number, row in enumerate(rows, start=2):
+    for number, row in listed:
         if None in row or None in row.values():
             raise InputError(f"{path}, line {number}: must have {len(header)} values")
         items.append([index.setdefault(row[column], len(index)) for column in chosen])
-        judge.append(_number(path, number, row, judged, 1) if judged in header else 0.0)
-        votes.append(_number(path, number, row, "votes", 1e9) if "votes" in header else 1.0)
+        judge.append(_number(path, number, row, judged, 0, 1) if judged in header else 0.0)
+        votes.append(_number(path, number, row, "votes", 1, 1e9) if "votes" in header else 1.0)
         split.append(splits.setdefault(row.get("split", path.stem), len(splits)))
     if not items:
         raise InputError(f"{path} holds no lines but its header")
-    names = [str(path.parent / name) for name in index]
-    _complain([name for name in names if not Path(name).is_file()], "is missing", "are missing")
+    names = [_inside(path, name) for name in index]
+    # Path's own question raises for names that no file can have.
+    missing = [name for name in names if not os.path.isfile(name)]  # noqa: PTH113
+    _complain([shortened(name) for name in missing], "is missing", "are missing")
     return Judgements(
         names=names,
         read=lambda index: pj.images.read(names[index]),
@@ -255,14 +267,32 @@ def _manifest(path: Path, test: Test) -> Judgements:
     )
 
 
-def _number(path: Path, line: int, row: Mapping[str, str], column: str, most: float) -> float:
+def _inside(manifest: Path, name: str) -> str:
+    """The file that a manifest names, if it is in the manifest's folder, links followed."""
+    folder = manifest.parent
+    try:
+        inside = (folder / name).resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):  # A name that no file can have, or links in a ring.
+        inside = True
+    if Path(name).is_absolute() or not inside:
+        raise InputError(
+            f"{manifest} names {shortened(name)!r}, which is outside of its folder: "
+            "move the list to a folder that holds all of its images"
+        )
+    return str(folder / name)
+
+
+def _number(
+    path: Path, line: int, row: Mapping[str, str], column: str, least: float, most: float
+) -> float:
     try:
         value = float(row[column])
     except ValueError:
         value = float("nan")
-    if not 0 <= value <= most:
+    if not least <= value <= most:
         raise InputError(
-            f"{path}, line {line}: {column} must be from 0 to {most:g}; got {row[column]!r}"
+            f"{path}, line {line}: {column} must be from {least:g} to {most:g}; "
+            f"got {shortened(row[column])!r}"
         )
     return value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from experiments.common.options import check_bounds
+from experiments.fast_style.networks import KIND
 from experiments.style_transfer.config import GRAM
 from perceptual_jax.errors import InputError
 
@@ -78,7 +79,8 @@ def check(config: Config) -> None:
         config,
         {
             **{"content_weight": (0, 1e9), "style_weight": (0, 1e9), "variation_weight": (0, 1e9)},
-            **{"style_size": (32, 8192), "width": (1, 4096), "blocks": (0, 1000)},
+            **KIND.bounds,
+            "style_size": (32, 8192),
             **{"crop": (32, 4096), "batch": (1, 10**6), "steps": (1, 10**9)},
             **{"learning_rate": (1e-9, 1e3), "clip": (0, 1e30), "export_size": (0, 8192)},
             **{"seed": (0, 2**31 - 1), "snapshot_every": (1, 10**9)},

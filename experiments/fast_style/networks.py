@@ -137,4 +137,4 @@ def _build(width: int, blocks: int) -> Network:
     return network(Stylist(width, blocks), (1, 32, 32, 3))
 
 
-KIND = Kind("fast-style", ("width", "blocks"), _build)
+KIND = Kind("fast-style", {"width": (1, 4096), "blocks": (0, 1000)}, _build)

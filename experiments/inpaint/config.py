@@ -6,7 +6,7 @@ import dataclasses
 
 from experiments.common.options import check_bounds
 from experiments.inpaint.masks import Masks
-from experiments.inpaint.networks import multiple
+from experiments.inpaint.networks import KIND, multiple
 from perceptual_jax.errors import InputError
 
 __all__ = ["PRESETS", "Config", "check"]
@@ -86,7 +86,8 @@ def check(config: Config) -> None:
     check_bounds(
         config,
         {
-            **{"levels": (1, 8), "width": (1, 4096), "crop": (16, 4096), "batch": (1, 10**6)},
+            **KIND.bounds,
+            **{"crop": (16, 4096), "batch": (1, 10**6)},
             **{"further_batch": (1, 10**6), "steps": (1, 10**9), "further_steps": (1, 10**9)},
             **{"learning_rate": (1e-9, 1e3), "further_learning_rate": (1e-9, 1e3)},
             **{"clip": (0, 1e30), "seed": (0, 2**31 - 1), "snapshot_every": (1, 10**9)},

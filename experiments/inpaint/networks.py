@@ -94,4 +94,4 @@ def _build(levels: int, width: int) -> Network:
     return network(Filler(levels, width), (1, side, side, 4))
 
 
-KIND = Kind("inpaint", ("levels", "width"), _build)
+KIND = Kind("inpaint", {"levels": (1, 8), "width": (1, 4096)}, _build)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from experiments.common.options import check_bounds
+from experiments.super_resolution.networks import KIND
 from perceptual_jax.errors import choice
 
 __all__ = ["PRESETS", "RESIZERS", "SCALES", "Config", "check"]
@@ -93,7 +94,8 @@ def check(config: Config) -> None:
     check_bounds(
         config,
         {
-            **{"blocks": (1, 1000), "width": (1, 4096), "crop": (8, 4096), "batch": (1, 10**6)},
+            **KIND.bounds,
+            **{"crop": (8, 4096), "batch": (1, 10**6)},
             "further_batch": (1, 10**6),
             **{"steps": (1, 10**9), "further_steps": (1, 10**9), "snapshot_every": (1, 10**9)},
             **{"learning_rate": (1e-9, 1e3), "further_learning_rate": (1e-9, 1e3)},

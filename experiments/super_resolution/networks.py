@@ -117,7 +117,7 @@ def _build(scale: int, blocks: int, width: int) -> Network:
     return network(Enlarger(scale, blocks, width), (1, 8, 8, 3))
 
 
-KIND = Kind("super-resolution", ("scale", "blocks", "width"), _build)
+KIND = Kind("super-resolution", {"scale": (1, 8), "blocks": (1, 1000), "width": (1, 4096)}, _build)
 
 
 def enlarger(module: Enlarger, tile: int = TILE) -> Callable[[Any, np.ndarray], np.ndarray]:

@@ -182,7 +182,7 @@ def train(
     if not done:
         start = _score(learner, state.best, scored["held_out"])
         state = state._replace(best_score=jnp.asarray(start, jnp.float32))
-    lines = [line for line in folder.metrics() if line["epoch"] * steps <= done]
+    lines = [line for line in folder.metrics() if line.get("epoch", 0) * steps <= done]
     folder.keep_metrics(lines)
     with progress("training", config.epochs * steps, done=done) as advance:
         while done < config.epochs * steps:

@@ -35,7 +35,7 @@ def contextual(
     same part, and equal images are near 0, not at it.
 
     Args:
-      h: the bandwidth; smaller asks for one clear nearest vector.
+      h: the bandwidth, 1e-6 to 1e15; smaller asks for one clear nearest vector.
       layers: as for the feature distances. Features of 128^2 places or more are shrunk by 2x2
         means.
       backbone: a trained network, a key of `BACKBONES`.
@@ -66,7 +66,7 @@ def contextual(
       loss(loss.init(jax.random.key(0)), generated, reference)
       ```
     """
-    h = positive_number(f"{name}: h", h)
+    h = positive_number(f"{name}: h", h, 1e-6, 1e15)
     choice(f"{name}: backbone", backbone, BACKBONES)
     choice(f"{name}: distance", distance, POINT_DISTANCES)
     spatial_weight = finite_number(f"{name}: spatial_weight", spatial_weight)

@@ -16,12 +16,15 @@ import safetensors.numpy
 from perceptual_jax._files import write_whole
 from perceptual_jax._typing import Array, Embedding, ImageLike, Key, Params, Terms
 from perceptual_jax.distance import Distance, distance_from_maps, missing_params
-from perceptual_jax.errors import InputError
+from perceptual_jax.errors import InputError, shortened
 
 __all__ = ["ENDING", "Learned", "feature_maps", "learned", "read_learned", "write_learned"]
 
 ENDING = ".safetensors"
 """How the names of files of learned distances end."""
+
+# What safetensors, or what is made of a header that lies, may raise.
+_MALFORMED = (KeyError, ValueError, TypeError, AttributeError)
 
 _FORMAT = "perceptual-jax learned distance 1"
 
@@ -151,15 +154,20 @@ def read_learned(path: str | Path) -> Learned:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             about = json.loads(header["about"])
             trunk = header["trunk"]
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} cannot be read as a learned distance ({error})") from None
+            if not isinstance(about, dict):
+                raise ValueError("it does not say how it was made")
+    except InputError:
+        raise
+    except (safetensors.SafetensorError, OSError, RecursionError, *_MALFORMED) as error:
+        reason = shortened(str(error))
+        raise InputError(
+            f"{path} cannot be read as a learned distance ({reason}): train it again"
+        ) from None
     heads, params = {}, dict[str, Any]()
     for key, tensor in tensors.items():
         kind, _, rest = key.partition("/")
         if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
-            raise InputError(f"{path}: {key} must be finite float32")
+            raise InputError(f"{path}: {shortened(key)} must be finite float32")
         if kind == "heads" and tensor.ndim == 1 and (tensor >= 0).all():
             heads[rest] = tensor
         elif kind == "trunk":
@@ -167,9 +175,15 @@ def read_learned(path: str | Path) -> Learned:
             inner = params
             for folder in folders:
                 inner = inner.setdefault(folder, {})
+                if not isinstance(inner, dict):
+                    break
+            if not isinstance(inner, dict) or leaf in inner:
+                raise InputError(f"{path}: {shortened(key)} is a tensor and a folder of tensors")
             inner[leaf] = tensor
         else:
-            raise InputError(f"{path}: there should be no tensor {key} {list(tensor.shape)} in it")
+            raise InputError(
+                f"{path}: there should be no tensor {shortened(key)} {list(tensor.shape)} in it"
+            )
     if not heads:
         raise InputError(f"{path} holds no heads")
     return Learned(trunk, heads, params or None, about)

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from perceptual_jax._typing import Array, Embedding, ImageLike, Params, Terms, ValueRange
 from perceptual_jax.distance import Distance, distance_from_terms, size_of
-from perceptual_jax.errors import InputError, choice, positive_integer, positive_number
+from perceptual_jax.errors import InputError, choice, kernel_width, positive_integer
 from perceptual_jax.ops.filters import pad_reflect
 from perceptual_jax.ops.kernel_means import KERNELS, kernel_mean
 from perceptual_jax.ops.value_range import SIGNED, at_least_float32, mapper
@@ -82,7 +82,7 @@ def mmd(
     size = positive_integer(f"{name}: patch_size", patch_size)
     if size % 2 == 0:
         raise InputError(f"{name}: patch_size must be odd; got {patch_size}")
-    sigmas: tuple[float, ...] = (positive_number(f"{name}: sigma", sigma),)
+    sigmas: tuple[float, ...] = (kernel_width(f"{name}: sigma", sigma),)
     choice(f"{name}: kernel", kernel, (*KERNELS, "multiscale"))
     if kernel == "multiscale":
         kernel, sigmas = "rbf", MULTISCALE_SIGMAS
@@ -135,7 +135,7 @@ def mmd_multiscale(
     """
     if isinstance(sigmas, str) or not isinstance(sigmas, Sequence) or not sigmas:
         raise InputError(f"{name}: sigmas must be positive numbers; got {sigmas!r}")
-    bandwidths = tuple(positive_number(f"{name}: sigmas", sigma) for sigma in sigmas)
+    bandwidths = tuple(kernel_width(f"{name}: sigmas", sigma) for sigma in sigmas)
     return _of_images(name, patch_size, stride, "rbf", bandwidths, value_range, dtype)
 
 

@@ -19,7 +19,7 @@ from perceptual_jax.distance import (
 )
 from perceptual_jax.distances.patches import CENTERS, patch_rbf
 from perceptual_jax.distances.pixel import l2
-from perceptual_jax.errors import InputError, choice, positive_integer, positive_number
+from perceptual_jax.errors import InputError, choice, kernel_width, positive_integer
 from perceptual_jax.ops.filters import pad_reflect
 from perceptual_jax.ops.random_features import cosine_means
 from perceptual_jax.ops.value_range import SIGNED, as_precision, mapper
@@ -82,7 +82,7 @@ def mmd_rff(
       [0.0, 0.0]
     """
     size = positive_integer(f"{name}: patch_size", patch_size)
-    bandwidth = positive_number(f"{name}: sigma", sigma) * size**2
+    bandwidth = kernel_width(f"{name}: sigma", sigma) * size**2
     count = positive_integer(f"{name}: num_features", num_features)
     choice(f"{name}: center", center, CENTERS)
     if padding and size % 2 == 0:

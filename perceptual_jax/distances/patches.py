@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from perceptual_jax._typing import Array, Embedding, ImageLike, Params, Terms, ValueRange
 from perceptual_jax.distance import Distance, distance_from_maps
-from perceptual_jax.errors import choice, positive_integer, positive_number
+from perceptual_jax.errors import choice, kernel_width, positive_integer
 from perceptual_jax.ops.filters import sum_channels
 from perceptual_jax.ops.safe import positive_part, safe_sqrt
 from perceptual_jax.ops.value_range import SIGNED, mapper
@@ -42,7 +42,7 @@ def patch_rbf(
 
     Args:
       patch_size: p, in pixels.
-      sigma: the bandwidth per pixel of a patch, on the [-1, 1] scale.
+      sigma: the bandwidth per pixel of a patch, 1e-15 to 1e15, on the [-1, 1] scale.
       stride: between patches, in pixels.
       padding: whether patches at the border reach p // 2 beyond it, where nothing differs.
       center: None; "mean" takes from each patch its mean, "channel_mean" its mean in each
@@ -69,7 +69,7 @@ def patch_rbf(
       1.0
     """
     patches = _Patches(name, patch_size, stride, padding, center, unit_norm)
-    bandwidth = positive_number(f"{name}: sigma", sigma) * patches.size**2
+    bandwidth = kernel_width(f"{name}: sigma", sigma) * patches.size**2
     return _of_patches(
         name,
         lambda squared: -jnp.expm1(-squared / (2 * bandwidth**2)),
@@ -97,7 +97,7 @@ def patch_laplace(
 
     Args:
       patch_size: as for `patch_rbf`, and so are all others.
-      sigma: the bandwidth per pixel of a patch, on the [-1, 1] scale.
+      sigma: the bandwidth per pixel of a patch, 1e-15 to 1e15, on the [-1, 1] scale.
       stride: between patches, in pixels.
       padding: whether patches at the border reach p // 2 beyond it, where nothing differs.
       center: None, "mean" or "channel_mean".
@@ -119,7 +119,7 @@ def patch_laplace(
       [0.0]
     """
     patches = _Patches(name, patch_size, stride, padding, center, unit_norm)
-    bandwidth = positive_number(f"{name}: sigma", sigma) * patches.size**2
+    bandwidth = kernel_width(f"{name}: sigma", sigma) * patches.size**2
     return _of_patches(
         name,
         lambda squared: -jnp.expm1(-safe_sqrt(squared) / bandwidth),
@@ -161,7 +161,7 @@ def patch_rbf_joint(
       [1.0]
     """
     patches = _Patches(name, patch_size, stride, False, None, False)
-    bandwidth = positive_number(f"{name}: sigma", sigma) * patches.size**2
+    bandwidth = kernel_width(f"{name}: sigma", sigma) * patches.size**2
     return _of_patches(
         name,
         lambda squared: -jnp.expm1(-squared / bandwidth),

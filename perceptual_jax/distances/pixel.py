@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from perceptual_jax._typing import Array, Embedding, ImageLike, Params, Terms, ValueRange
 from perceptual_jax.distance import Distance, distance_from_maps, distance_from_terms
-from perceptual_jax.errors import InputError, positive_number
+from perceptual_jax.errors import positive_number
 from perceptual_jax.ops.filters import sum_channels
 from perceptual_jax.ops.safe import safe_abs, safe_power
 from perceptual_jax.ops.value_range import SIGNED, at_least_float32, mapper
@@ -77,7 +77,7 @@ def charbonnier(
       A distance of at least eps; its map is the mean over channels.
 
     Raises:
-      InputError: if eps is not finite or below 1e-18.
+      InputError: if eps is not from 1e-18 to 1e18.
 
     References:
       P. Charbonnier et al., "Two deterministic half-quadratic regularization algorithms for
@@ -89,9 +89,8 @@ def charbonnier(
       >>> round(pj.make("charbonnier", eps=0.01)({}, same, same).item(), 6)
       0.01
     """
-    eps = positive_number(f"{name}: eps", eps)
-    if eps < 1e-18:  # Its square must not vanish in float32.
-        raise InputError(f"{name}: eps must be at least 1e-18; got {eps!r}")
+    # Its square is a number of float32.
+    eps = positive_number(f"{name}: eps", eps, 1e-18, 1e18)
     return _pointwise(name, value_range, dtype, lambda d: jnp.sqrt(jnp.square(d) + eps**2))
 
 
@@ -107,7 +106,7 @@ def lp(
     With p < 1 a few pixels that differ much cost less than many that differ a little.
 
     Args:
-      p: the power, positive.
+      p: the power, positive, at most 100.
       name: the canonical spec.
       value_range: (low, high) of float images.
       dtype: the dtype to compute in; by default that of the images.
@@ -125,7 +124,8 @@ def lp(
       >>> pj.make("lp")({}, black, grey).tolist()  # on [-1, 1]
       [0.5]
     """
-    p = positive_number(f"{name}: p", p)
+    # The power of the largest difference, 2, is a number of float32.
+    p = positive_number(f"{name}: p", p, most=100)
     return _pointwise(name, value_range, dtype, lambda d: safe_power(d, p))
 
 

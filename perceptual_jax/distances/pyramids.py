@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from perceptual_jax._typing import ValueRange
-from perceptual_jax.combinators import on_gaussian_pyramid, on_laplacian_pyramid
+from perceptual_jax.combinators import MOST_LEVELS, on_gaussian_pyramid, on_laplacian_pyramid
 from perceptual_jax.distance import Distance
 from perceptual_jax.errors import InputError, choice, positive_integer
 
@@ -59,7 +59,7 @@ def laplacian_pyramid(
       >>> sorted(pj.make("laplacian-pyramid", levels=2).terms({}, same, same))
       ['level0', 'level1', 'level2']
     """
-    levels = positive_integer(f"{name}: levels", levels)
+    levels = positive_integer(f"{name}: levels", levels, MOST_LEVELS)
     return on_laplacian_pyramid(
         _inner(name, distance, value_range, dtype),
         levels,
@@ -147,7 +147,7 @@ def gaussian_pyramid(
       >>> pj.make("gaussian-pyramid(distance='gradient')")({}, same, same).tolist()
       [0.0]
     """
-    levels = positive_integer(f"{name}: levels", levels)
+    levels = positive_integer(f"{name}: levels", levels, MOST_LEVELS)
     return on_gaussian_pyramid(
         _inner(name, distance, value_range, dtype),
         levels,

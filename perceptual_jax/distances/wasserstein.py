@@ -54,7 +54,8 @@ def swd(
       patch_size: p, in pixels; only whole patches.
       stride: between patches, in pixels.
       num_projections: how many directions are drawn.
-      power: 1 for the 1-Wasserstein distance, 2 for the square of the 2-Wasserstein one.
+      power: 1 for the 1-Wasserstein distance, 2 for the square of the 2-Wasserstein one; at
+        most 30.
       projection: a key of `PROJECTIONS`.
       center: None; "mean" takes from each image its mean, "channel_mean" its mean in each
         channel, so that brightness or colour does not count.
@@ -80,7 +81,7 @@ def swd(
     size = positive_integer(f"{name}: patch_size", patch_size)
     stride = positive_integer(f"{name}: stride", stride)
     count = positive_integer(f"{name}: num_projections", num_projections)
-    power = positive_number(f"{name}: power", power)
+    power = positive_number(f"{name}: power", power, most=30)
     choice(f"{name}: projection", projection, PROJECTIONS)
     choice(f"{name}: center", center, CENTERS)
     precision = as_precision(precision)
@@ -184,7 +185,7 @@ def windowed_swd(
       window: the side of a window, in pixels.
       stride: between windows, in pixels.
       num_projections: as for `swd`, and so are all others.
-      power: of the differences.
+      power: of the differences, at most 30.
       projection: a key of `PROJECTIONS`.
       name: the canonical spec, under which the directions stand in params.
       value_range: (low, high) of float images, at least a window large.
@@ -241,7 +242,7 @@ def lap_swd(
       levels: the number of band-pass levels.
       patch_size: p, in pixels; only whole patches of every level.
       num_projections: as for `swd`, and so are all others.
-      power: of the differences.
+      power: of the differences, at most 30.
       projection: a key of `PROJECTIONS`.
       name: the canonical spec, under which the directions stand in params.
       value_range: (low, high) of float images, at least 2^levels p pixels a side.

@@ -97,6 +97,10 @@ class TooSmallError(InputError):
         self.needed = needed
 
 
+_LARGEST = 1e15
+"""Of a pixel: the distances are finite, and so are their gradients, for what is no larger."""
+
+
 def mapper(
     name: str,
     value_range: ValueRange,
@@ -119,7 +123,7 @@ def mapper(
     Returns:
       `prepare(images [n, h, w, c]) -> [n, h, w, c]`, floats in the native range.
       It raises `InputError` for a wrong rank, dtype, size or number of channels, and, outside of
-      jit, for images that are not finite. Inside, NaN goes through to the distance.
+      jit, for images that are not finite or beyond 1e15. Inside, NaN goes through to the distance.
     """
     low, high = as_value_range(value_range)
     native_low, native_high = native
@@ -182,9 +186,19 @@ def _check_finite(name: str, images: ImageLike) -> None:
         return
     if isinstance(images, jax.Array) and not images.is_fully_addressable:
         return
-    finite = np.isfinite(np.asarray(images))
-    if finite.all():
+    values = np.asarray(images)
+    if not values.size:
         return
+    with np.errstate(invalid="ignore"):  # NumPy says so of a NaN in bfloat16.
+        least, most = float(values.min()), float(values.max())
+    if least >= -_LARGEST and most <= _LARGEST:  # False of NaN.
+        return
+    finite = np.isfinite(values)
+    if finite.all():
+        raise InputError(
+            f"{name}: images must be of at most {_LARGEST:g}, or their squares are not finite; "
+            f"got {max(-least, most):g}: map them to the value range"
+        )
     places = np.argwhere(~finite)
     first = ", ".join(map(str, places[0]))
     raise InputError(

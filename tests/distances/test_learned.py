@@ -95,6 +95,18 @@ def test_the_gradient_in_the_heads_is_what_they_weigh(metric):
         ({"about": "{}"}, {"trunk/a": np.ones(64)}, "no heads"),
         ({"about": "{"}, {"heads/relu1": np.ones(64)}, "cannot be read"),
         ({"about": "{}", "trunk": "me.safetensors"}, {"heads/relu1": np.ones(64)}, "another"),
+        (
+            {"about": "{}", "trunk": "lap1(distance='metric.safetensors')"},
+            {"heads/relu1": np.ones(64)},
+            "another",
+        ),
+        ({"about": "[]"}, {"heads/relu1": np.ones(64)}, "how it was made"),
+        ({"about": "[" * 100_000}, {"heads/relu1": np.ones(64)}, "cannot be read"),
+        (
+            {"about": "{}"},
+            {"heads/relu1": np.ones(64), "trunk/a": np.ones(1), "trunk/a/b": np.ones(1)},
+            "a tensor and a folder of tensors",
+        ),
         ({"about": "{}", "trunk": "nothing"}, {"heads/relu1": np.ones(64)}, "no distance"),
     ],
 )

@@ -66,6 +66,18 @@ def test_a_pair_may_be_called_mean_and_hold_markup(cli, picture, tmp_path):
     assert [row[0] for row in rows] == ["pair", "mean", "x [bold]", "mean"]
 
 
+def test_a_name_does_not_command_the_terminal(cli, picture):
+    """An escape code in a file's name is shown as what it is; so is a name that is no text."""
+    for folder, seed in (("a", 0), ("b", 1)):
+        picture(f"{folder}/\x1b]0;owned\x07.png", seed=seed, size=(8, 8))
+        picture(f"{folder}/\udcff.png", seed=seed, size=(8, 8))
+    outcome = cli("compare", "a", "b", "--distances", "l2")
+    assert outcome.code == 0, outcome.err
+    assert "\\x1b]0;owned\\x07" in outcome.out
+    assert "\\udcff" in outcome.out
+    assert outcome.out.replace("\n", "").isprintable()
+
+
 def test_a_failed_comparison_keeps_the_folders_that_were_there(cli, picture, tmp_path):
     picture("a.png")
     picture("b.png", size=(48, 48))

@@ -1,13 +1,14 @@
 """Reports: self-contained, escaped, and sound in a real browser."""
 
 import re
-import subprocess
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 from in_browser import as_wide_as_the_window, clean, unnamed
 
 from experiments.common.report import Report
+from tests.experiments.browser import chromium
 
 HOSTILE = "\"><script>document.title='owned'</script>'&"
 
@@ -30,31 +31,26 @@ def test_all_text_is_escaped(tmp_path):
     assert page.count("&lt;script&gt;") >= 10
 
 
+@pytest.mark.parametrize("target", ["javascript:document.title=666", " javascript:1", "//x", "a#b"])
+def test_a_link_is_to_a_file_beside_the_page(tmp_path, target):
+    report = Report("title", "introduction")
+    report.link(target, "text")
+    report.write(tmp_path / "report.html")
+    (link,) = re.findall(r'href="([^"]*)"', (tmp_path / "report.html").read_text())
+    assert link == f"./{quote(target)}"
+    assert ":" not in link
+
+
 def test_a_page_needs_nothing_but_itself(tmp_path):
     page = hostile_report(tmp_path / "report.html")
     assert all(source.startswith("data:") for source in re.findall(r'src="([^"]*)"', page))
     assert not re.search(r"https?://", page)
 
 
-def chromium(*arguments):
-    return subprocess.run(
-        [
-            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            "--disable-quic", *arguments,
-        ],
-        check=True, capture_output=True, text=True, timeout=120,
-    ).stdout  # fmt: skip
-
-
 @pytest.mark.browser
 def test_a_browser_runs_nothing_hostile(tmp_path):
     hostile_report(tmp_path / "report.html")
-    page = chromium(
-        f"--user-data-dir={tmp_path / 'profile'}",
-        "--dump-dom",
-        (tmp_path / "report.html").as_uri(),
-    )
+    page = chromium(tmp_path / "report.html", tmp_path / "profile", "--dump-dom")
     title = re.search(r"<title>(.*?)</title>", page).group(1)
     assert "script" in title  # shown as text
     assert title != "owned"
@@ -73,12 +69,7 @@ def test_the_demo_s_report_opens_with_its_pictures(cli, tmp_path):
     assert outcome.code == 0, outcome.err
     page = tmp_path / "runs" / "demo" / "d" / "report.html"
     picture = tmp_path / "page.png"
-    chromium(
-        f"--user-data-dir={tmp_path / 'profile'}",
-        f"--screenshot={picture}",
-        "--window-size=1200,1000",
-        page.as_uri(),
-    )
+    chromium(page, tmp_path / "profile", f"--screenshot={picture}", "--window-size=1200,1000")
     shown = pj.images.read(picture).astype(float)
     colourful = np.abs(shown[..., 0] - shown[..., 2]) > 40
     assert colourful.mean() > 0.05

@@ -335,7 +335,8 @@ def test_where_the_data_comes_from(cli):
         ("ref,p0,p1,judge\nx.png,x.png,x.png,1.5\n", "line 2: judge must be from 0 to 1"),
         ("ref,p0,p1,judge\nx.png,x.png,x.png\n", "line 2: must have 4 values"),
         ("ref,p0,p1,judge\nx.png,no.png,x.png,1\n", "no.png is missing"),
-        ("ref,p0,p1,judge,votes\nx.png,x.png,x.png,1,-1\n", "votes must be"),
+        ("ref,p0,p1,judge,votes\nx.png,x.png,x.png,1,-1\n", "votes must be from 1 to 1e+09"),
+        ("ref,p0,p1,judge,votes\nx.png,x.png,x.png,1,0\n", "votes must be from 1 to 1e+09"),
     ],
 )
 def test_manifests_that_cannot_be_used(cli, picture, tmp_path, text, message):
@@ -345,6 +346,38 @@ def test_manifests_that_cannot_be_used(cli, picture, tmp_path, text, message):
     assert outcome.code == 2
     assert message in outcome.err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["../outside.png", "{}/outside.png", "link.png", "in/../../x"])
+def test_a_manifest_names_no_images_outside_of_its_folder(cli, picture, tmp_path, name):
+    """Neither by a path, nor by a link that came with it; where the list itself is, is all one."""
+    picture("outside.png")
+    picture("data/x.png")
+    (tmp_path / "data" / "link.png").symlink_to(tmp_path / "outside.png")
+    path = tmp_path / "data" / "m.csv"
+    path.write_text(f"ref,p0,p1,judge\nx.png,x.png,{name.format(tmp_path)},1\n")
+    outcome = cli("two-afc", "--data", path, "--distances", "l2")
+    assert outcome.code == 2
+    assert "which is outside of its folder: move the list" in outcome.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_manifest_may_link_inside_of_its_folder(cli, picture, tmp_path):
+    """And be reached by a link, as data on another disk is."""
+    picture("data/in/x.png", size=(20, 20))
+    (tmp_path / "data" / "y.png").symlink_to("in/x.png")
+    (tmp_path / "data" / "m.csv").write_text("ref,p0,p1,judge\nin/x.png,y.png,./in/../y.png,1\n")
+    (tmp_path / "linked").symlink_to(tmp_path / "data")
+    outcome = cli("two-afc", "--data", "linked/m.csv", "--distances", "l2", "--size", "16")
+    assert outcome.code == 0, outcome.err
+
+
+def test_what_a_manifest_says_does_not_command_the_terminal(cli, tmp_path):
+    (tmp_path / "m.csv").write_text("ref,p0,p1,judge\n\x1b[2J\x1b]0;owned\x07,a,b,1\n")
+    outcome = cli("two-afc", "--data", "m.csv", "--distances", "l2")
+    assert outcome.code == 2
+    assert "\\x1b[2J" in outcome.err
+    assert outcome.err.strip().isprintable()
 
 
 def test_head_close_far(cli, picture, tmp_path):
