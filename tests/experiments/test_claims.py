@@ -10,7 +10,18 @@ import pytest
 
 import perceptual_jax as pj
 from experiments import claims
-from experiments.claims import Config, adversarial, blur, enlarging, judged, run, shifts, trained
+from experiments.claims import (
+    Config,
+    adversarial,
+    blur,
+    enlarging,
+    judged,
+    modes,
+    prediction,
+    run,
+    shifts,
+    trained,
+)
 from experiments.claims.claim import Measured, Setting, verdict_on
 from experiments.common.loop import Interrupted
 from experiments.common.run_folder import RunFolder
@@ -282,6 +293,87 @@ def test_the_verdict_on_layers():
 
     assert verdict([30, 29, 28, 27, 26]) == "holds"
     assert verdict([30, 25, 28, 27, 26]) == "holds in part"
+
+
+# --- Features added to pixels ---------------------------------------------------------------
+
+
+def test_sums_in_which_features_are_so_many_times_as_large(setting, weights_store):
+    wanted = np.random.default_rng(0).random((2, 64, 64, 3), dtype=np.float32)
+    losses = prediction._losses(setting, wanted)
+    grey = np.full_like(wanted, 0.5)
+    shares = []
+    for name, loss in losses.items():
+        if " + " in name:
+            params = loss.init(jax.random.key(0))
+            terms = {term: float(v.mean()) for term, v in loss.terms(params, grey, wanted).items()}
+            shares.append(terms["vgg16"] / terms["l2"])
+    assert shares == pytest.approx(prediction._SHARES, rel=0.05)
+    assert next(iter(losses)) == "l2"
+    assert list(losses)[-1] == "vgg16"
+
+
+def test_the_verdict_on_features_added_to_pixels():
+    def verdict(lpips, psnr):
+        under = {
+            "l2": {"lpips-alex": [0.5, 0.4], "psnr": [18, 20]},
+            "l2 + 1 * vgg16": {"lpips-alex": lpips, "psnr": [18, psnr]},
+            "vgg16": {"lpips-alex": [0.1, 0.1], "psnr": [18, 25]},
+        }
+        return prediction.verdict({"under": under})
+
+    assert verdict([0.45, 0.3], 19.9) == "holds"
+    assert verdict([0.45, 0.3], 19.5) == "holds in part"
+    assert verdict([0.55, 0.3], 21) == "does not hold"
+
+
+# --- Several right answers -----------------------------------------------------------------
+
+
+def test_answers_are_judged_by_all_that_is_right_or_both_ways():
+    values = jnp.array([[1.0, 2.0, 6.0], [5.0, 4.0, 3.0]])
+    np.testing.assert_allclose(modes._all_alike(values), [3, 4])
+    # The nearest answers are 1 and 3; the nearest right ones of the three 1, 2 and 3.
+    np.testing.assert_allclose(modes.both_ways(values), [1 + 2, 3 + 2])
+    rng = np.random.default_rng(0)
+    made = rng.random((3, 8, 8, 3), dtype=np.float32)
+    wanted = rng.random((2, 8, 8, 3), dtype=np.float32)
+    distance = pj.make("l2")
+    by_hand = [[float(distance({}, m[None], w[None])[0]) for m in made] for w in wanted]
+    found = modes.Over(distance, modes.both_ways, "both")({}, made, wanted)
+    np.testing.assert_allclose(found, modes.both_ways(jnp.array(by_hand)), rtol=1e-5)
+
+
+def test_shapes_all_differ():
+    shapes = modes.right_answers()
+    assert shapes.shape == (6, 64, 64, 3)
+    assert len(np.unique(shapes.reshape(6, -1), axis=0)) == 6
+
+
+def test_l2_gives_the_mean_and_where_the_nearest_is_asked_several(
+    weights_store, setting, monkeypatch
+):
+    monkeypatch.setattr(modes, "_LOSSES", ("l2",))
+    with jax.numpy_dtype_promotion("standard"):
+        measured = modes.measure(setting._replace(training_steps=120))
+    shown = {row: np.stack([image for image, _ in images])
+             for row, images in measured.pictures.items()}  # fmt: skip
+    mean = shown["right answers"].mean(axis=0)
+    np.testing.assert_allclose(shown["l2"], np.broadcast_to(mean, shown["l2"].shape), atol=0.02)
+    under = measured.numbers["under"]
+    assert under["l2"]["given"][-1] == 0
+    assert under["l2, nearest"]["given"][-1] >= 3
+
+
+def test_the_verdict_on_several_right_answers():
+    def verdict(far, given):
+        ends = {"l1": (0.3, 0), "l2": (0.4, 0), "vgg16": (far, given), "lpips-vgg": (far, given)}
+        under = {name: {"to nearest": [f], "given": [g]} for name, (f, g) in ends.items()}
+        return modes.verdict({"under": under, "answers": 6})
+
+    assert verdict(0.2, 4) == "holds"
+    assert verdict(0.2, 1) == "holds in part"
+    assert verdict(0.3, 0) == "does not hold"
 
 
 # --- The run -------------------------------------------------------------------------------
