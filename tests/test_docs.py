@@ -86,7 +86,7 @@ def plain_jax():
 )
 def test_python_blocks_run(page):
     """In order, in one namespace, given two batches of two images; README.md has its own test."""
-    x, y = jax.random.uniform(jax.random.key(0), (2, 2, 48, 48, 3))
+    x, y = jax.random.uniform(jax.random.key(0), (2, 2, 32, 32, 3))
     names = {"x": x, "y": y}
     for block in blocks(page, "python"):
         exec(compile(block, page.name, "exec"), names)
