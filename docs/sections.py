@@ -1,4 +1,4 @@
-"""Reads the docstrings' `Example:` and formulas as what they are, for the reference."""
+"""Prepares docstrings for the reference: they are written for `help`, where nothing is markup."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import griffe
 
 
 class Sections(griffe.Extension):
-    """An example is a section of code, not a paragraph; `References:` is a list."""
+    """`Example:` is a section of code, and `<u, v>` a product, not a tag."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Names the section as the parser knows it."""
+        """Writes both as the reader of docstrings knows them."""
         if obj.docstring is not None:
-            obj.docstring.value = re.sub(
-                r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE
-            )
+            text = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE)
+            obj.docstring.value = re.sub(r"<(?=\w+, \w+>)", "&lt;", text)
