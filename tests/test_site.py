@@ -1,5 +1,6 @@
 """The documentation builds into a site that is whole, and loads nothing from elsewhere."""
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -10,8 +11,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = {page.stem for page in (ROOT / "docs").glob("*.md")}
-
-pytestmark = pytest.mark.multiprocess
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +51,7 @@ def test_loads_are_found():
     assert loaded_by(text) == ["a.js", "b.png", "d"]
 
 
+@pytest.mark.multiprocess
 def test_nothing_comes_from_elsewhere(site):
     """Nor is anything missing: the site is read from files, without a network."""
     for page, text in site.items():
@@ -66,6 +66,7 @@ def test_nothing_comes_from_elsewhere(site):
         assert not re.search(r"(@import|url\()\s*[\"']?(https?:)?//", style.read_text()), style
 
 
+@pytest.mark.multiprocess
 def test_links_lead_somewhere(site):
     """Those to files outside of docs/ too, which join the site."""
     links = [
@@ -80,6 +81,7 @@ def test_links_lead_somewhere(site):
     assert linked >= {"vae_with_lpips.py.html", "results.json"}
 
 
+@pytest.mark.multiprocess
 def test_the_reference_is_there(site):
     """Signatures, arguments and examples, as code and lists."""
     (api,) = (text for page, text in site.items() if page.name == "api.html")
@@ -87,3 +89,26 @@ def test_the_reference_is_there(site):
     assert 'id="perceptual_jax.distances.mmd.mmd"' in api
     assert "Example:" not in api
     assert api.count("Parameters:") > 50
+
+
+def chromium():
+    """The browser that the tests of reports use."""
+    file = ROOT / "tests" / "experiments" / "browser.py"
+    spec = importlib.util.spec_from_file_location("browser", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.chromium
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("word", "pages"), [("weighted_sum", {"training", "api"}), ("qqq", set())])
+def test_it_is_searched_without_a_server(site, word, pages, tmp_path):
+    """Browsers let a page that is a file start no worker: a frame does what it would."""
+    folder = next(page for page in site if page.name == "index.html").parent
+    asks = folder / f"search-{word}.html"
+    asks.write_text(f'<meta http-equiv="refresh" content="0; url=index.html?q={word}">')
+    text = chromium()(asks, tmp_path / "profile", "--virtual-time-budget=10000", "--dump-dom")
+    (said,) = re.findall(r'md-search-result__meta">([^<]*)', text)
+    found = set(re.findall(r'/(\w+)\.html[^"]*" class="md-search-result__link"', text))
+    assert ("No matching" in said) == (not pages), said
+    assert pages <= found
