@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -76,10 +77,10 @@ def _target(source: str, link: str) -> str | None:
     return posixpath.normpath(posixpath.join(posixpath.dirname(source), link))
 
 
-def _outside_code(text: str, replaced: object) -> str:
+def _outside_code(text: str, replaced: Callable[[re.Match[str]], str]) -> str:
     """Replaces links, but not in blocks of code."""
     parts, end = [], 0
     for block in _CODE.finditer(text):
-        parts += [_LINK.sub(replaced, text[end : block.start()]), block[0]]  # type: ignore[arg-type]
+        parts += [_LINK.sub(replaced, text[end : block.start()]), block[0]]
         end = block.end()
-    return "".join([*parts, _LINK.sub(replaced, text[end:])])  # type: ignore[arg-type]
+    return "".join([*parts, _LINK.sub(replaced, text[end:])])

@@ -1,6 +1,7 @@
 """The pages in docs/ speak of everything there is, and what they show runs."""
 
 import importlib
+import json
 import re
 import shlex
 from pathlib import Path
@@ -148,3 +149,25 @@ def test_the_table_to_choose_by_repeats_other_pages():
         assert people == judged.get(name, ""), name
         assert (milliseconds, mebibytes) == cost[name], name
         assert sharpness == sharp.get(name, ""), name
+
+
+def span(ratios: list[float]) -> str:
+    """From the least to the greatest, as pages write it."""
+    low, high = f"{min(ratios, default=0):.2f}", f"{max(ratios, default=0):.2f}"
+    return "" if not ratios else low if low == high else f"{low} to {high}"
+
+
+def test_ratios_are_those_of_the_benchmarks():
+    measured = json.loads((ROOT / "benchmarks" / "results.json").read_text())["rows"]
+    table = (DOCS / "performance.md").read_text().split("\n## ")[1]
+    line = r"^\| `([^`]+)`, (value|gradient) \|(.*)\|(.*)\|$"
+    lines = re.findall(line, table, re.MULTILINE)
+    assert len(lines) > 8
+    for name, kind, *written in lines:
+        found = [
+            row["ratios"] for line, row in measured.items() if line.startswith(f"{name} {kind}")
+        ]
+        for peers, cell in zip(("PyTorch", "JAX"), written, strict=True):
+            assert cell.strip() == span([row[peers]["ratio"] for row in found if peers in row]), (
+                name
+            )
