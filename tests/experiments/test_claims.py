@@ -107,8 +107,8 @@ def test_l2_cannot_be_attacked(setting, monkeypatch):
 
 def test_the_verdict_on_adversarial_changes():
     for values, wanted in (
-        ([0.5, 0.9, 2, 9], "holds"),
-        ([0.5, 1.1, 2, 9], "does not hold"),
+        ([0.05, 0.09, 2, 9], "holds"),
+        ([0.05, 0.11, 2, 9], "does not hold"),
     ):
         relative = {name: {"ten steps": values} for name in adversarial.NETWORKS}
         numbers = {"levels": [1, 2, 4, 8], "relative": relative}
