@@ -3,7 +3,8 @@
 python examples/custom_distance.py
 
 An embedding and a comparison make it a `Distance`, and then everything works on it that works on
-those of the catalogue: terms, maps, sums, pyramids, tiles, pairs, gradients.
+those of the catalogue: terms, maps, sums, pyramids, tiles, pairs, gradients. `pj.register` gives it
+a name there.
 """
 
 import jax
@@ -43,7 +44,8 @@ def colour(*, size: int = 7, name: str = "colour", value_range=(0.0, 1.0)) -> Di
 
 
 def main():
-    distance = colour()
+    pj.register("colour", colour, "l1 of blurred opponent colours")
+    distance = pj.make("colour(size=7)")
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.random((2, 64, 64, 3)), jnp.float32)
     darker, redder = 0.5 + 0.5 * (x - 0.1), x.at[..., 0].add(0.1)

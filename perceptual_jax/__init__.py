@@ -9,7 +9,7 @@
 """
 
 from perceptual_jax import images, statistics, weights
-from perceptual_jax.catalogue import make, names
+from perceptual_jax.catalogue import make, names, register
 from perceptual_jax.combinators import (
     on_gaussian_pyramid,
     on_laplacian_pyramid,
@@ -34,6 +34,7 @@ __all__ = [
     "on_resized",
     "on_windows",
     "pairwise",
+    "register",
     "statistics",
     "tiled",
     "total_variation",

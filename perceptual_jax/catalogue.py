@@ -1,12 +1,13 @@
 """Every distance by name: the one place that says what there is.
 
-A new family joins by adding lines to `_ENTRIES`.
+A new family joins by adding lines to `_ENTRIES`; a distance of somebody's own by `register`.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -33,7 +34,7 @@ from perceptual_jax.distances.structural import ssim
 from perceptual_jax.distances.wasserstein import lap_swd, swd, swd_plus_plus, windowed_swd
 from perceptual_jax.errors import InputError, nearest, shortened
 
-__all__ = ["Entry", "entry", "make", "names", "parse"]
+__all__ = ["Entry", "entry", "make", "names", "parse", "register"]
 
 
 class Entry(NamedTuple):
@@ -139,6 +140,44 @@ _ENTRIES = {
         Entry("dists", dists, "structure and texture of VGG-16 features, learned weights"),
     )
 }
+
+
+_OWN = frozenset(_ENTRIES)
+_NAME = re.compile(r"[a-z][a-z0-9_+-]*")
+
+
+def register(name: str, factory: Callable[..., Distance], description: str) -> None:
+    """Adds a distance of your own to the catalogue of this process.
+
+    Afterwards `make` knows its name and its options, as do commands that are run from Python. Said
+    again of the same name, the later factory counts. examples/custom_distance.py has one.
+
+    Args:
+      name: what `make` is to be given: small letters, digits, "-", "_" and "+".
+      factory: makes the distance. Its arguments are `name`, the distance's own, and its options,
+        each with a default; literals of Python can stand for them.
+      description: one line: what it embeds and how it compares.
+
+    Raises:
+      InputError: for another kind of name, one that this library has given, or a factory that does
+        not take its arguments so.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InputError(
+            "a distance's name is of small letters, digits, '-', '_' and '+', and begins with a "
+            f"letter; got {shortened(repr(name))}"
+        )
+    if name in _OWN:
+        raise InputError(f"{name!r} is a distance of the catalogue: register yours by another name")
+    parameters = inspect.signature(factory).parameters
+    takes = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    for argument in ("name", *parameters):
+        given = parameters.get(argument)
+        if given is None or given.kind not in takes or given.default is inspect.Parameter.empty:
+            raise InputError(
+                f"{name}: the factory must take {argument!r} as a keyword with a default"
+            )
+    _ENTRIES[name] = Entry(name, factory, description)
 
 
 def names() -> tuple[str, ...]:

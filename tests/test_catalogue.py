@@ -1,5 +1,7 @@
 """Specs: a name or a call of literals; anything else is one `InputError`, and nothing runs."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -141,3 +143,50 @@ def test_any_text_is_accepted_or_refused(text):
             pj.make(spec)
         except pj.InputError:
             continue
+
+
+def scaled(*, factor: float = 2.0, gray: bool = False, name: str = "scaled") -> pj.Distance:
+    """A distance of somebody's own."""
+    return pj.weighted_sum({"pixels": (factor, pj.make("gradient", gray=gray))}, name=name)
+
+
+@pytest.fixture
+def own_catalogue(monkeypatch):
+    monkeypatch.setattr(catalogue, "_ENTRIES", dict(catalogue._ENTRIES))
+
+
+@pytest.mark.usefixtures("own_catalogue")
+def test_a_registered_distance_is_one_of_the_catalogue():
+    assert "scaled" not in pj.names()
+    pj.register("scaled", scaled, "twice the differences")
+    assert pj.names()[-1] == "scaled"
+    assert catalogue.entry("scaled").options == {"factor": 2.0, "gray": False}
+    made = pj.make("scaled(gray=True, factor=3)")
+    assert made.name == "scaled(factor=3.0, gray=True)"
+    x, y = jax.random.uniform(jax.random.key(0), (2, 1, 8, 8, 3))
+    np.testing.assert_allclose(made({}, x, y), 3 * pj.make("gradient(gray=True)")({}, x, y))
+    with pytest.raises(pj.InputError, match="no option 'grey', did you mean 'gray'"):
+        pj.make("scaled(grey=True)")
+    pj.register("scaled", lambda factor=1.0, name="": scaled(factor=factor, name=name), "another")
+    assert pj.make("scaled")({}, x, y) < made({}, x, y)
+
+
+@pytest.mark.usefixtures("own_catalogue")
+@pytest.mark.parametrize(
+    ("name", "factory", "message"),
+    [
+        ("l2", scaled, "'l2' is a distance of the catalogue"),
+        ("Mine", scaled, "is of small letters"),
+        ("mine(a=1)", scaled, "is of small letters"),
+        ("mine.safetensors", scaled, "is of small letters"),
+        (3, scaled, "got 3"),
+        ("mine", lambda factor=1.0: scaled(factor=factor), "must take 'name' as a keyword"),
+        ("mine", lambda factor, name="mine": scaled(), "must take 'factor' as a keyword"),
+        ("mine", lambda name="mine", **options: scaled(), "must take 'options' as a keyword"),
+    ],
+)
+def test_what_cannot_be_registered(name, factory, message):
+    before = pj.names()
+    with pytest.raises(pj.InputError, match=re.escape(message)):
+        pj.register(name, factory, "mine")
+    assert pj.names() == before

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import perceptual_jax as pj
+from perceptual_jax import catalogue
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
@@ -34,8 +35,10 @@ def test_every_example_is_explained():
         assert f"]({file.name})" in text
 
 
-def test_a_distance_of_your_own(capsys):
+def test_a_distance_of_your_own(capsys, monkeypatch):
+    monkeypatch.setattr(catalogue, "_ENTRIES", dict(catalogue._ENTRIES))
     distance = example("custom_distance").main()
+    assert distance.name == pj.make("colour").name == "colour"
     assert "all pairs:      (4, 4)" in capsys.readouterr().out
     x, y = jax.random.uniform(jax.random.key(0), (2, 3, 20, 24, 3))
     # The definition: the yellow of one is that of the other and .1 more, the red and green too.
