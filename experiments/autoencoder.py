@@ -35,7 +35,7 @@ from experiments.common.learned import Pictures
 from experiments.common.networks import Weights
 from experiments.common.options import check_bounds
 from experiments.common.outcomes import INTERPOLATED, SHOWN, Outcome
-from experiments.common.reconstruction import Judge, under_each
+from experiments.common.reconstruction import Judge, introduction, under_each, warmed_up
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, resumed
 from experiments.common.samplers import drawn, line
@@ -53,8 +53,9 @@ class Config:
     """"embedded" (views of a few photographs, moved and bent), a folder of images, or
     "tfds:name/split", of a data set prepared as array records."""
     distances: tuple[str, ...] = ("l2", "mmd++")
-    """What to train under, one after the other: distances of the catalogue, as names or calls.
-    Features of a network (vgg16) still give wrong colours and noise after 300 steps: take more."""
+    """What to train under, one after the other: distances of the catalogue, as names or calls,
+    and sums of them ("l1 + 0.1 * lpips-vgg"; a weight that is not given makes a part as large as
+    the first)."""
     measures: tuple[str, ...] = ("l2", "ssim", "lpips-alex")
     """What to judge held-out images by, beside their sharpness."""
     images: int = 200
@@ -73,8 +74,11 @@ class Config:
     dtype: ComputedIn = "float32"
     """What the networks compute in: bfloat16 keeps fewer bytes, and some accelerators are fast in
     it. Weights, running averages, optimisers and losses stay float32."""
+    warm_up: int = 10
+    """How often every image is seen at first, under l2 for all distances: features of a network
+    alone give grey and wrong colours for hundreds of steps."""
     epochs: int = 40
-    """How often every image is seen."""
+    """How often every image is seen afterwards."""
     batch: int = 16
     """How many images a step takes."""
     microbatches: int = 1
@@ -116,6 +120,7 @@ PRESETS = {
         size=128,
         code=512,
         width=1.0,
+        warm_up=0,
         epochs=200,
         batch=64,
         learning_rate=2e-4,
@@ -166,14 +171,15 @@ def train_under(
         write_frame(folder, distance.name, step, made, wanted[:SHOWN])
         return {"sharpness": float(relative_sharpness(made, wanted[:SHOWN]).mean())}
 
-    state, metrics = train(
+    key = jax.random.fold_in(jax.random.key(config.seed), 4)
+    running = partial(train, key=key, folder=folder, asked_to_stop=asked_to_stop)
+    begun = warmed_up(running, method, learned.images, schedule, config.warm_up)
+    state, metrics = running(
         method,
         learned.images,
         schedule,
-        key=jax.random.fold_in(jax.random.key(config.seed), 4),
         label={"distance": distance.name},
-        folder=folder,
-        asked_to_stop=asked_to_stop,
+        first=begun and (begun.params, begun.running),
         snapshot=draw,
     )
 
@@ -232,6 +238,7 @@ def _check(config: Config) -> None:
         config,
         {
             **{"images": (1, 10**9), "code": (1, 10**6), "epochs": (1, 10**6)},
+            "warm_up": (0, 10**6),
             **{"batch": (2, 10**6), "microbatches": (1, 10**6), "snapshot_every": (1, 10**9)},
             **{"keep": (1, 10**6), "memory": (0, 10**6)},
             **{"learning_rate": (1e-9, 1e3), "clip": (0, 1e30), "seed": (0, 2**31 - 1)},
@@ -250,5 +257,5 @@ def _introduced(config: Config, count: int) -> Report:
         f"Every image of {config.size}x{config.size} pixels goes through a code of {config.code} "
         f"numbers and comes out again. The networks ({parameter_count(params):,} parameters) are "
         f"alike, begin alike, and see the same {count} images in the same order; "
-        "only the loss that they are trained under differs.",
+        "only the loss that they are trained under differs." + introduction(config.warm_up),
     )

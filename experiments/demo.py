@@ -1,7 +1,8 @@
 """Which loss sees like a person? One report on embedded pictures, in minutes on two cores.
 
 Photographs damaged in six ways that l2 cannot tell apart, a choice between two of them as people
-are asked to make it, and the mean of similar images: each under five losses.
+are asked to make it, and the mean of similar images, each under five losses; and a photograph drawn
+in the manner of a painting, by what trained and what random features call a manner.
 
     perceptual-jax demo
 """
@@ -10,25 +11,31 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 import perceptual_jax as pj
-from experiments import image_mean
+from experiments import image_mean, style_transfer
 from experiments.common.choices import (
     DISLIKED,
     MILD,
     agreement,
     compare_distortions,
     distorted_picture,
+    draw_relative,
 )
 from experiments.common.data import EMBEDDED
 from experiments.common.loop import Interrupted
 from experiments.common.options import made
+from experiments.common.pictures import fitted, named_pictures
 from experiments.common.progress import console, progress
 from experiments.common.report import Report
 from experiments.common.run_folder import resumed, start
 from experiments.compare import scorer
+from experiments.style_transfer.config import GRAM
+from experiments.style_transfer.config import check as check_styles
 
 __all__ = ["PRESETS", "Config", "run"]
 
@@ -43,6 +50,10 @@ class Config:
     """Side of the images of the mean, in pixels."""
     steps: int = 80
     """How many steps of Adam each mean takes."""
+    style_size: int = 160
+    """The longer side of the pictures of the style transfer, in pixels."""
+    style_steps: int = 120
+    """How many steps of Adam each of them takes."""
     out: str = "runs"
     """Where runs are kept."""
     name: str | None = None
@@ -70,20 +81,16 @@ def run(config: Config) -> dict[str, dict[str, float]]:
     """
     config = resumed("demo", config)
     image_mean.check(_means(config, out=""))
+    check_styles(_styles(config, out=""))
     distances = made(config.distances, config.size)
     folder = start("demo", config, distances=distances)
     mean_config = _means(config, out=str(folder.path))
+    style_config = _styles(config, out=str(folder.path))
     try:
         means = image_mean.run(mean_config)
+        drawn = style_transfer.run(style_config)
     except Interrupted:
         raise Interrupted(f"stopped; go on with: {folder.resume_command}") from None
-    sets = image_mean.sets_of(mean_config)
-    report = Report(
-        "Which loss sees like a person?",
-        "A loss for images stands in for a pair of eyes. Three experiments show what each of these "
-        "losses sees; everything here was computed on this machine, with the networks' real "
-        "pretrained weights.",
-    )
     _, score = scorer(distances, seed=0)
     pictures = {name: distorted_picture(name) for name in EMBEDDED}
     values = {}
@@ -92,6 +99,12 @@ def run(config: Config) -> dict[str, dict[str, float]]:
             values[name] = compare_distortions(score, original, distorted)
             advance()
     agreed = agreement([d.name for d in distances], list(values.values()))
+    report = Report(
+        "Which loss sees like a person?",
+        "A loss for images stands in for a pair of eyes. Four experiments show what each of these "
+        "losses sees; everything here was computed on this machine, with the networks' real "
+        "pretrained weights.",
+    )
     _add_distortions(report, distances, *pictures[_SHOWN], values[_SHOWN])
     _add_choices(report, agreed, len(values))
     report.heading("The mean of similar images")
@@ -101,9 +114,9 @@ def run(config: Config) -> dict[str, dict[str, float]]:
         "that sees as people do answers with a sharp picture. Sharpness is gradient energy "
         "relative to the views: 1 is as sharp as they are."
     )
-    image_mean.add_means(report, sets, means)
-    report.heading("More")
+    image_mean.add_means(report, image_mean.sets_of(mean_config), means)
     report.link("image-mean/means/report.html", "The image means in full, with their curves")
+    _add_styles(report, style_config, drawn)
     report.write(folder.path / "report.html")
     folder.write_json(
         "results.json",
@@ -127,19 +140,19 @@ def _add_distortions(
     report.heading("Six distortions that l2 cannot tell apart")
     report.text(
         "All six pictures are equally far from the original in l2. People barely mind the first "
-        "three and dislike the last three. Values are relative to each loss's mean over the six: "
-        "a loss that agrees with people has small numbers on the left and large ones on the right."
+        "three and dislike the last three: a loss that agrees with people is green on the left and "
+        "red on the right."
     )
     report.pictures(
         {_SHOWN: [(original, "original"), *((image, name) for name, image in distorted.items())]}
     )
-    report.table(
-        ["loss", *distorted],
-        [
-            [d.name, *(f"{v:.2f}" for v in _relative([values[name][d.name] for name in distorted]))]
-            for d in distances
-        ],
-    )
+    figure = Figure(figsize=(9, 0.8 + 0.32 * len(distances)), layout="constrained")
+    axes = figure.subplots()
+    names = [distance.name for distance in distances]
+    draw_relative(axes, np.array([[values[d][name] for d in distorted] for name in names]), names)
+    axes.xaxis.tick_top()
+    axes.set_xticks(range(len(distorted)), list(distorted))
+    report.figure(figure, "How far every loss finds the six, relative to its mean over them")
 
 
 def _add_choices(report: Report, agreed: dict[str, dict[str, float]], pictures: int) -> None:
@@ -158,6 +171,30 @@ def _add_choices(report: Report, agreed: dict[str, dict[str, float]], pictures: 
     )
 
 
+def _add_styles(report: Report, config: style_transfer.Config, drawn: Any) -> None:
+    ((content, style),) = {(content, style) for _, content, style in drawn}
+    report.heading("One picture in the manner of another")
+    report.text(
+        "A style is how often features answer together, wherever in the picture: the photograph "
+        "was changed until its features do so as the painting's do. Features of a network that was "
+        "trained to see draw with the painting's strokes; those of the same network with random "
+        "weights know its colours, and little else."
+    )
+    given = named_pictures("--content", (content, style), (content, style))
+    sized = {n: pj.images.resize(p, fitted(p, config.size)) for n, p in given.items()}
+    distances = dict.fromkeys(distance for distance, _, _ in drawn)
+    made = {
+        title: drawn[distance, content, style].image
+        for title, distance in zip(("trained features", "random features"), distances, strict=True)
+    }
+    row = [(picture, title) for title, picture in {**sized, **made}.items()]
+    report.pictures({f"{content} in {style}": row})
+    report.link("style-transfer/styles/report.html", "The style transfer in full")
+
+
+# --- Its parts' own runs -------------------------------------------------------------------
+
+
 def _means(config: Config, out: str) -> image_mean.Config:
     """The options of the image means, which stand in the demo's own folder."""
     begun = (Path(out) / "image-mean" / "means" / "config.json").exists()
@@ -172,5 +209,15 @@ def _means(config: Config, out: str) -> image_mean.Config:
     )
 
 
-def _relative(values: list[float]) -> np.ndarray:
-    return np.asarray(values) / np.mean(values)
+def _styles(config: Config, out: str) -> style_transfer.Config:
+    """Likewise of the style transfer."""
+    begun = (Path(out) / "style-transfer" / "styles" / "config.json").exists()
+    return dataclasses.replace(
+        style_transfer.PRESETS["quick"],
+        style_distance=(GRAM, GRAM.replace("vgg16", "vgg16-random")),
+        size=config.style_size,
+        steps=config.style_steps,
+        out=out,
+        name="styles",
+        resume=begun,
+    )

@@ -34,7 +34,7 @@ import optax
 import perceptual_jax as pj
 from experiments.common import hosts
 from experiments.common.batches import floats, in_batches
-from experiments.common.code_table import CodeTable, code_table, move
+from experiments.common.code_table import CodeTable, code_table, move, not_yet_moved
 from experiments.common.film import write_frame
 from experiments.common.generators import (
     ComputedIn,
@@ -49,7 +49,13 @@ from experiments.common.networks import Weights
 from experiments.common.options import check_bounds
 from experiments.common.outcomes import INTERPOLATED, SHOWN, Outcome
 from experiments.common.progress import Advance
-from experiments.common.reconstruction import Judge, stoppable, under_each
+from experiments.common.reconstruction import (
+    Judge,
+    introduction,
+    stoppable,
+    under_each,
+    warmed_up,
+)
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, resumed
 from experiments.common.samplers import Kind, drawn, line, unit
@@ -68,8 +74,9 @@ class Config:
     """"embedded" (views of a few photographs, moved and bent), a folder of images, or
     "tfds:name/split", of a data set prepared as array records."""
     distances: tuple[str, ...] = ("l2", "mmd++")
-    """What to learn under, one after the other: distances of the catalogue, as names or calls.
-    Features of a network (vgg16) still give wrong colours and noise after 300 steps: take more."""
+    """What to learn under, one after the other: distances of the catalogue, as names or calls,
+    and sums of them ("l1 + 0.1 * lpips-vgg"; a weight that is not given makes a part as large as
+    the first)."""
     measures: tuple[str, ...] = ("l2", "ssim", "lpips-alex")
     """What to judge held-out images by, beside their sharpness."""
     images: int = 200
@@ -94,8 +101,11 @@ class Config:
     dtype: ComputedIn = "float32"
     """What the generator computes in: bfloat16 keeps fewer bytes, and some accelerators are fast in
     it. Weights, codes, running averages, optimisers and losses stay float32."""
+    warm_up: int = 10
+    """How often every image is seen at first, under l2 for all distances: features of a network
+    alone give grey and wrong colours for hundreds of steps."""
     epochs: int = 40
-    """How often every image is seen."""
+    """How often every image is seen afterwards."""
     batch: int = 16
     """How many images a step takes."""
     microbatches: int = 1
@@ -146,6 +156,7 @@ PRESETS = {
         size=128,
         code=512,
         width=1.0,
+        warm_up=0,
         epochs=200,
         batch=64,
         sampler_steps=20_000,
@@ -253,22 +264,26 @@ def learn_under(
         write_frame(folder, distance.name, step, made, shown)
         return {"sharpness": float(relative_sharpness(made, shown).mean())}
 
-    state, metrics = train(
+    table = partial(
+        code_table,
+        count=count,
+        size=config.code,
+        deviation=config.code_deviation,
+        multiple=config.batch,
+        unit_norm=config.unit_norm,
+    )
+    key = jax.random.fold_in(jax.random.key(config.seed), 4)
+    running = partial(train, key=key, folder=folder, asked_to_stop=asked_to_stop)
+    begun = warmed_up(
+        partial(running, table=table), method, learned.images, schedule, config.warm_up
+    )
+    state, metrics = running(
         method,
         learned.images,
         schedule,
-        key=jax.random.fold_in(jax.random.key(config.seed), 4),
         label={"distance": distance.name},
-        folder=folder,
-        asked_to_stop=asked_to_stop,
-        table=partial(
-            code_table,
-            count=count,
-            size=config.code,
-            deviation=config.code_deviation,
-            multiple=config.batch,
-            unit_norm=config.unit_norm,
-        ),
+        table=table if begun is None else lambda key: not_yet_moved(begun.table.codes),
+        first=begun and (begun.params, begun.running),
         snapshot=draw,
     )
 
@@ -332,6 +347,7 @@ def _check(config: Config) -> None:
         config,
         {
             **{"images": (1, 10**9), "code": (1, 10**6), "epochs": (1, 10**6)},
+            "warm_up": (0, 10**6),
             **{"batch": (2, 10**6), "microbatches": (1, 10**6), "snapshot_every": (1, 10**9)},
             **{"keep": (1, 10**6), "memory": (0, 10**6)},
             **{"learning_rate": (1e-9, 1e3), "decay": (1e-9, 1), "decay_every": (1, 10**9)},
@@ -351,6 +367,7 @@ def _introduced(config: Config, count: int) -> Report:
         f"A generator ({parameter_count(params):,} parameters) makes images of {config.size}x"
         f"{config.size} pixels from codes of {config.code} numbers. It was learned together with "
         f"one code for each of the same {count} images, with no encoder and no "
-        "adversary: only the loss differs from row to row. The codes of images held out were "
-        "sought afterwards, under the same loss, with the generator as it is.",
+        f"adversary: only the loss differs from row to row.{introduction(config.warm_up)} The "
+        "codes of images held out were sought afterwards, under the same loss, with the generator "
+        "as it is.",
     )

@@ -9,6 +9,8 @@ References:
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 import perceptual_jax as pj
@@ -16,7 +18,14 @@ from experiments.common.data import embedded_picture
 from experiments.common.distortions import DISTORTIONS, equally_far
 from experiments.compare import Score
 
-__all__ = ["DISLIKED", "MILD", "agreement", "compare_distortions", "distorted_picture"]
+__all__ = [
+    "DISLIKED",
+    "MILD",
+    "agreement",
+    "compare_distortions",
+    "distorted_picture",
+    "draw_relative",
+]
 
 MILD = ("brighter", "less contrast", "moved")
 """The distortions that people barely mind."""
@@ -78,3 +87,29 @@ def _nearer(first: float, second: float) -> float:
     if abs(first - second) <= _TIE * max(first, second):
         return 0.5
     return float(first < second)
+
+
+def draw_relative(axes: Any, values: np.ndarray, names: list[str]) -> None:
+    """Draws a table of distances relative to their means: what is nearer green, farther red.
+
+    The distances that put what people dislike farthest stand first.
+
+    Args:
+      axes: of matplotlib.
+      values: of every distance, of the distortions in their order, [distances, distortions].
+      names: of the distances.
+    """
+    relative = values / values.mean(axis=1, keepdims=True)
+    agree = relative[:, len(MILD) :].mean(axis=1) - relative[:, : len(MILD)].mean(axis=1)
+    order = np.argsort(-agree)
+    relative = relative[order]
+    shade = np.log2(np.maximum(relative, 1e-3))
+    axes.imshow(shade, cmap="RdYlGn_r", vmin=-1.5, vmax=1.5, aspect="auto")
+    for row, column in np.ndindex(*relative.shape):
+        colour = "white" if abs(shade[row, column]) > 1.1 else "black"
+        text = f"{relative[row, column]:.2f}"
+        axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+    axes.axvline(len(MILD) - 0.5, color="black", linewidth=1.5)
+    axes.set_yticks(range(len(names)), [names[index] for index in order], fontsize=8)
+    axes.set_xticks([])
+    axes.set_xlabel("distance relative to the mean over the six", fontsize=9)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from perceptual_jax._typing import Array, Float, Key
 
-__all__ = ["CodeTable", "code_table", "move"]
+__all__ = ["CodeTable", "code_table", "move", "not_yet_moved"]
 
 _BETAS, _EPSILON = (0.5, 0.999), 1e-8
 
@@ -53,10 +53,17 @@ def code_table(
     """
     codes = deviation * jax.random.normal(key, (count, size))
     codes = jnp.pad(_unit(codes) if unit_norm else codes, ((0, -count % multiple), (0, 0)))
-    rows = len(codes)
+    return not_yet_moved(codes)
+
+
+def not_yet_moved(codes: Float[Array, "rows c"]) -> CodeTable:
+    """A table that begins with these codes."""
     # Arrays of their own: a step gives each of them up.
     return CodeTable(
-        codes, jnp.zeros((rows, size)), jnp.zeros((rows, size)), jnp.zeros(rows, jnp.int32)
+        jnp.array(codes),
+        jnp.zeros(codes.shape),
+        jnp.zeros(codes.shape),
+        jnp.zeros(len(codes), jnp.int32),
     )
 
 

@@ -36,12 +36,13 @@ class Sum(NamedTuple):
     adversary: float
 
 
-def parsed(specs: Sequence[str], size: int) -> list[Sum]:
+def parsed(specs: Sequence[str], size: int, flag: str = "--losses") -> list[Sum]:
     """The losses that are asked for.
 
     Args:
       specs: as in "l1 + 0.1 * lpips-alex + adversary", with spaces about every plus.
       size: of the square images that are compared.
+      flag: the option, for errors.
 
     Raises:
       InputError: for what is no such sum, none at all, one that comes twice, or distances that
@@ -49,34 +50,34 @@ def parsed(specs: Sequence[str], size: int) -> list[Sum]:
     """
     names = [" ".join(spec.split()) for spec in specs]
     if not names or len(set(names)) < len(names):
-        raise InputError(f"--losses must name one or more, each once; got {', '.join(names)}")
-    return [_parsed(name, size) for name in names]
+        raise InputError(f"{flag} must name one or more, each once; got {', '.join(names)}")
+    return [_parsed(name, size, flag) for name in names]
 
 
-def _parsed(name: str, size: int) -> Sum:
+def _parsed(name: str, size: int, flag: str) -> Sum:
     specs, weights, adversary = [], [], 0.0
     for part in name.split(" + "):
         weighted = _WEIGHTED.fullmatch(part)
-        weight, spec = (_number(weighted[1], name), weighted[2]) if weighted else (None, part)
+        weight, spec = (_number(weighted[1], name, flag), weighted[2]) if weighted else (None, part)
         if spec == ADVERSARY:
             adversary = _ADVERSARY_WEIGHT if weight is None else weight
         else:
             specs.append(spec)
             weights.append(weight)
     if not specs:
-        raise InputError(f"--losses: {name!r} has no distance: write 'l1 + {name}', say")
+        raise InputError(f"{flag}: {name!r} has no distance: write 'l1 + {name}', say")
     # The first sets the scale of what is measured.
     weights[0] = 1.0 if weights[0] is None else weights[0]
-    return Sum(name, tuple(options.made(specs, size, "--losses")), tuple(weights), adversary)
+    return Sum(name, tuple(options.made(specs, size, flag)), tuple(weights), adversary)
 
 
-def _number(text: str, name: str) -> float:
+def _number(text: str, name: str, flag: str) -> float:
     try:
         weight = float(text)
     except ValueError:
         weight = 0.0
     if not 0 < weight < 1e30:
-        raise InputError(f"--losses: a weight must be a positive number; got {text!r} in {name!r}")
+        raise InputError(f"{flag}: a weight must be a positive number; got {text!r} in {name!r}")
     return weight
 
 
@@ -109,7 +110,7 @@ def weighed(total: Sum, made: np.ndarray, wanted: np.ndarray, *, seed: int) -> p
             own = value(distance)
             if not (np.isfinite(own) and own > 0 and first > 0):
                 raise InputError(
-                    f"--losses: {distance.name} is {own:g} before training, "
+                    f"{distance.name} is {own:g} before training, "
                     f"and {total.distances[0].name} {first:g}: give the weights of {total.name!r}"
                 )
             # Two digits: no rounding of another machine changes it, and people can repeat it.

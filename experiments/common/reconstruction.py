@@ -16,6 +16,7 @@ from experiments.common.film import add_film, due
 from experiments.common.image_sets import SetJudge, SetScore, feature_distance
 from experiments.common.learned import Pictures, forget_cache, learned_and_held_out
 from experiments.common.loop import Interrupted, interruptible
+from experiments.common.losses import Sum, parsed, weighed
 from experiments.common.outcomes import (
     SHOWN,
     Outcome,
@@ -27,11 +28,15 @@ from experiments.common.outcomes import (
 from experiments.common.progress import Advance, console, progress
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, start
-from experiments.common.training import check_batches
+from experiments.common.training import Method, Schedule, State, Trained, check_batches
 from experiments.compare import scorer
+from perceptual_jax.errors import InputError
 from perceptual_jax.statistics import gradient_energy
 
-__all__ = ["Judge", "stoppable", "under_each"]
+__all__ = ["Judge", "introduction", "stoppable", "under_each", "warmed_up"]
+
+_WARM_UP = "l2"
+"""What every training begins under, where that is asked for."""
 
 
 # --- Judging -------------------------------------------------------------------------------
@@ -88,11 +93,12 @@ def under_each(
       InputError: for data and distances that cannot be used.
       Interrupted: after Ctrl-C or SIGTERM; the run can be resumed.
     """
-    distances = options.made(config.distances, config.size)
+    sums = _sums(config)
     measures = options.made(config.measures, config.size, "--measures")
     neighbours = options.made(config.neighbours, config.size, "--neighbours")
     features = feature_distance(config.feature_weights)
-    folder = start(command, config, distances=[*distances, *measures, *neighbours, features])
+    parts = [part for total in sums for part in total.distances]
+    folder = start(command, config, distances=[*parts, *measures, *neighbours, features])
     with nullcontext() if config.resume else folder.discarded_on_error():
         learned, held = learned_and_held_out(
             config.data,
@@ -105,6 +111,11 @@ def under_each(
         )
         check_batches(len(learned.images), config.batch, config.microbatches)
     judge = judge_by(measures, batch=config.batch, seed=config.seed)
+    # Networks begin with grey pictures: there the parts of a sum are made equally large.
+    wanted = floats(learned.images[: config.batch])
+    distances = [
+        weighed(total, np.full_like(wanted, 0.5), wanted, seed=config.seed) for total in sums
+    ]
     with interruptible() as asked_to_stop:
         outcomes = {
             distance.name: learn(distance, learned, held, judge, folder, asked_to_stop)
@@ -123,6 +134,52 @@ def under_each(
         _write(config, folder, report, learned, held, outcomes, judge_set, sets)
     forget_cache(folder)
     return outcomes
+
+
+def _sums(config: Any) -> list[Sum]:
+    """What to learn under."""
+    sums = parsed(config.distances, config.size, "--distances")
+    for total in sums:
+        if total.adversary:
+            raise InputError(
+                f"--distances: nothing is trained against an adversary here: {total.name!r}"
+            )
+    return sums
+
+
+def warmed_up(
+    training: Callable[..., Trained],
+    method: Method,
+    images: np.ndarray,
+    schedule: Schedule,
+    epochs: int,
+) -> State | None:
+    """What some epochs under l2 come to, for all distances to begin with; None for no epochs.
+
+    It is learned once in a run: afterwards its last checkpoint is read.
+
+    Args:
+      training: `train`, with all other options.
+      method: what is trained afterwards, whose distance is put aside.
+      images: to learn from.
+      schedule: of what comes afterwards, whose number of epochs is put aside.
+      epochs: how many.
+    """
+    if not epochs:
+        return None
+    return training(
+        method._replace(distance=pj.make(_WARM_UP)),
+        images,
+        schedule._replace(epochs=epochs),
+        label={"distance": f"{_WARM_UP}, before all"},
+    ).state
+
+
+def introduction(warm_up: int) -> str:
+    """What a page says of such epochs."""
+    return (
+        f" They all begin with what {warm_up} epochs under {_WARM_UP} came to." if warm_up else ""
+    )
 
 
 def _judged_sets(

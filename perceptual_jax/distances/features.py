@@ -22,7 +22,14 @@ from perceptual_jax.errors import choice, finite_number
 from perceptual_jax.ops.contextual import contextual_loss, shrunk
 from perceptual_jax.ops.safe import safe_abs, safe_norm
 from perceptual_jax.ops.sorting import sliced_difference, sort_last
-from perceptual_jax.ops.value_range import SIGNED, as_precision, at_least_float32, mapper, rounded
+from perceptual_jax.ops.value_range import (
+    LARGEST,
+    SIGNED,
+    as_precision,
+    at_least_float32,
+    mapper,
+    rounded,
+)
 
 __all__ = [
     "DEFAULT_LAYERS",
@@ -124,6 +131,9 @@ class _Metric(NamedTuple):
       compare: two embeddings -> a map [n, h, w], or [n] where the metric is not local.
       local: whether compare gives a map.
       draw: (key, c) -> the draws of a layer with c channels, where the metric needs any.
+      any_sizes: whether the two images may differ in size.
+      largest: the largest pixel; of features' fourth powers sooner than of their squares, sums are
+        not finite.
     """
 
     embed: Callable[[Array, Any], Embedding]
@@ -131,6 +141,10 @@ class _Metric(NamedTuple):
     local: bool = False
     draw: Callable[[Key, int], Array] | None = None
     any_sizes: bool = False
+    largest: float = LARGEST
+
+
+_OF_GRAMS = 1e4
 
 
 def _directions(key: Key, channels: int) -> Array:
@@ -201,13 +215,16 @@ def _metrics(gram_scale: Callable[[int, int], float]) -> dict[str, _Metric]:
             lambda ex, ey: jnp.square(ex - ey).sum(axis=-1) / 2,
             local=True,
         ),
-        "gram": _Metric(lambda features, _: gram(features), mean_square),
-        "gram-trace": _Metric(lambda features, _: gram_trace(features), mean_square),
+        "gram": _Metric(lambda features, _: gram(features), mean_square, largest=_OF_GRAMS),
+        "gram-trace": _Metric(
+            lambda features, _: gram_trace(features), mean_square, largest=_OF_GRAMS
+        ),
         "l1+gram": _Metric(
             lambda features, _: {"l1": features, "gram": gram(features)},
             lambda ex, ey: (
                 l1(ex["l1"], ey["l1"]).mean(axis=(1, 2)) + 0.5 * mean_square(ex["gram"], ey["gram"])
             ),
+            largest=_OF_GRAMS,
         ),
         "contextual": _Metric(
             lambda features, _: shrunk(at_least_float32(features)),
@@ -302,7 +319,13 @@ def features(
     precision = as_precision(precision)
     smallest = network.smallest_input(weight_of)
     prepare = mapper(
-        name, value_range, SIGNED, dtype=dtype, channels=3, min_size=(smallest, smallest)
+        name,
+        value_range,
+        SIGNED,
+        dtype=dtype,
+        channels=3,
+        min_size=(smallest, smallest),
+        largest=measure.largest,
     )
     trained = weights == "imagenet"
     weight_set = backbone if trained else name

@@ -97,8 +97,8 @@ class TooSmallError(InputError):
         self.needed = needed
 
 
-_LARGEST = 1e15
-"""Of a pixel: the distances are finite, and so are their gradients, for what is no larger."""
+LARGEST = 1e15
+"""Of a pixel: distances made of squares are finite, and their gradients, for what is no larger."""
 
 
 def mapper(
@@ -109,6 +109,7 @@ def mapper(
     dtype: Any = None,
     channels: int | None = None,
     min_size: tuple[int, int] = (1, 1),
+    largest: float = LARGEST,
 ) -> Callable[[ImageLike], Array]:
     """Makes the function that every `embed` begins with: check the images, map their values.
 
@@ -119,18 +120,19 @@ def mapper(
       dtype: the dtype to compute in; None follows the images (uint8 becomes the default float).
       channels: the number of channels wanted; None takes any.
       min_size: the smallest (height, width) the distance is defined for.
+      largest: the largest absolute value of a pixel, for which the distance is finite.
 
     Returns:
       `prepare(images [n, h, w, c]) -> [n, h, w, c]`, floats in the native range.
       It raises `InputError` for a wrong rank, dtype, size or number of channels, and, outside of
-      jit, for images that are not finite or beyond 1e15. Inside, NaN goes through to the distance.
+      jit, for images that are not finite or larger. Inside, NaN goes through to the distance.
     """
     low, high = as_value_range(value_range)
     native_low, native_high = native
     dtype = as_dtype(dtype)
 
     def prepare(images: ImageLike) -> Array:
-        images = _as_images(name, images, channels, min_size)
+        images = _as_images(name, images, channels, min_size, largest)
         if images.dtype == jnp.uint8:
             from_low, from_high = 0.0, 255.0
             images = images.astype(dtype or jnp.result_type(float))
@@ -146,7 +148,11 @@ def mapper(
 
 
 def _as_images(
-    name: str, images: ImageLike, channels: int | None, min_size: tuple[int, int]
+    name: str,
+    images: ImageLike,
+    channels: int | None,
+    min_size: tuple[int, int],
+    largest: float,
 ) -> Array:
     if not hasattr(images, "shape") or not hasattr(images, "dtype"):
         raise InputError(
@@ -176,11 +182,11 @@ def _as_images(
         )
     if height < min_size[0] or width < min_size[1]:
         raise TooSmallError(name, min_size, (height, width))
-    _check_finite(name, images)
+    _check_finite(name, images, largest)
     return jnp.asarray(images)
 
 
-def _check_finite(name: str, images: ImageLike) -> None:
+def _check_finite(name: str, images: ImageLike, largest: float) -> None:
     """Where the numbers are at hand; a traced image has none yet."""
     if images.dtype == np.uint8 or isinstance(images, jax.core.Tracer):
         return
@@ -191,12 +197,12 @@ def _check_finite(name: str, images: ImageLike) -> None:
         return
     with np.errstate(invalid="ignore"):  # NumPy says so of a NaN in bfloat16.
         least, most = float(values.min()), float(values.max())
-    if least >= -_LARGEST and most <= _LARGEST:  # False of NaN.
+    if least >= -largest and most <= largest:  # False of NaN.
         return
     finite = np.isfinite(values)
     if finite.all():
         raise InputError(
-            f"{name}: images must be of at most {_LARGEST:g}, or their squares are not finite; "
+            f"{name}: images must be of at most {largest:g}, or the distance is not finite; "
             f"got {max(-least, most):g}: map them to the value range"
         )
     places = np.argwhere(~finite)

@@ -39,6 +39,7 @@ class Case(NamedTuple):
         where the embedding holds a number that only images can change together with the rest.
       stand_in: whether a random draw stands in for weights that are not to be had here.
       slope: relative tolerance of a float64 gradient to a difference over a step of 1e-8.
+      largest: the largest pixel of which it is finite.
     """
 
     label: str
@@ -58,6 +59,7 @@ class Case(NamedTuple):
     at_rest: bool = True
     stand_in: bool = False
     slope: float = 1e-3
+    largest: float = 1e15
 
 
 def listed(spec: str, smallest: int = 1, **promises) -> Case:
@@ -183,6 +185,7 @@ CASES = {
             any_sizes=True,
             bfloat16=0.02,
             rounding=GRAM,
+            largest=1e4,
         ),
         deep(
             f"vgg16(metric='gram-trace', {SHALLOW})",
@@ -191,8 +194,16 @@ CASES = {
             any_sizes=True,
             bfloat16=0.07,
             rounding=GRAM,
+            largest=1e4,
         ),
-        deep(f"vgg16(metric='l1+gram', {SHALLOW})", 2, maps=False, bfloat16=0.02, rounding=GRAM),
+        deep(
+            f"vgg16(metric='l1+gram', {SHALLOW})",
+            2,
+            maps=False,
+            bfloat16=0.02,
+            rounding=GRAM,
+            largest=1e4,
+        ),
         deep(
             f"vgg16(metric='contextual', {SHALLOW})",
             2,

@@ -19,8 +19,8 @@ COMMANDS = {
     "two-afc": "--per-distortion 3 --distances l2 ssim patch-rbf",
     "image-mean": "--distances l2 patch-rbf --sets 3 --size 32 --steps 6 --snapshot-every 3",
     "glo": "--distances l2 --measures l2 --neighbours l2 --feature-weights random --images 40 "
-    "--held-out 0.3 --size 16 --code 6 --width 0.0625 --batch 8 --epochs 6 --snapshot-every 4 "
-    "--samples 9 --samplers normal --held-out-steps 2",
+    "--held-out 0.3 --size 16 --code 6 --width 0.0625 --batch 8 --warm-up 1 --epochs 5 "
+    "--snapshot-every 4 --samples 9 --samplers normal --held-out-steps 2",
 }
 DEVICES = 2
 """Of each process."""

@@ -64,7 +64,8 @@ def test_the_demo_s_report_opens_with_its_pictures(cli, tmp_path):
     import perceptual_jax as pj
 
     outcome = cli(
-        "demo", "--size", "64", "--steps", "5", "--distances", "l2", "lpips-alex", "--name", "d"
+        *("demo", "--size", "64", "--steps", "5", "--style-size", "64", "--style-steps", "2"),
+        *("--distances", "l2", "lpips-alex", "--name", "d"),
     )
     assert outcome.code == 0, outcome.err
     page = tmp_path / "runs" / "demo" / "d" / "report.html"

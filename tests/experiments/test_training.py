@@ -29,7 +29,7 @@ RANDOM = pj.make("swd(patch_size=3, num_projections=8)").name
 """A distance that draws random numbers, which are not trained."""
 
 TINY = {"images": 40, "held_out": 0.3, "size": 16, "code": 6, "width": 1 / 16, "batch": 8}
-FAST = {"distances": ("l2",), "measures": ("l2",), "epochs": 2, "snapshot_every": 2}
+FAST = {"distances": ("l2",), "measures": ("l2",), "epochs": 2, "snapshot_every": 2, "warm_up": 0}
 SETS = {"neighbours": ("l2",), "feature_weights": "random", "samples": 9}
 
 
@@ -307,7 +307,9 @@ def test_what_is_not_saved_on_the_way_stops_when_asked_to(tmp_path):
 @pytest.mark.parametrize("command", [autoencoder, glo], ids=["autoencoder", "glo"])
 def test_a_resumed_run_equals_an_unbroken_one(tmp_path, monkeypatch, command, dtype, memory):
     """Bit for bit, after a SIGTERM between two snapshots; also where images are in a file."""
-    config = command.Config(**TINY, **FAST, **SETS, dtype=dtype, out=str(tmp_path))
+    config = command.Config(
+        **{**TINY, **FAST, **SETS, "warm_up": 1}, dtype=dtype, out=str(tmp_path)
+    )
     cache = tmp_path / command.__name__.split(".")[-1] / "broken" / "images.npy"
     if command is autoencoder and dtype == "bfloat16":
         config = dataclasses.replace(config, augment=("mirror", "shift"))
@@ -336,12 +338,45 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path, monkeypatch, command, dt
     assert all(by_step[line["step"]] == line for line in whole.metrics)
 
 
+@pytest.mark.parametrize("command", [autoencoder, glo], ids=["autoencoder", "glo"])
+def test_every_loss_begins_with_the_same_warm_up(tmp_path, monkeypatch, command):
+    """Learned once; network, running averages and codes are those that it ended with."""
+    begun = []
+    train = training.train
+
+    def watched(method, images, schedule, **options):
+        found = train(method, images, schedule, **options)
+        table = options.get("table")
+        codes = [] if table is None else table(jax.random.key(0)).codes
+        begun.append((options["label"]["distance"], options.get("first"), codes, found.state))
+        return found
+
+    monkeypatch.setattr(command, "train", watched)
+    mixed = "l1 + 0.5 * l2"
+    options = {**TINY, **FAST, **SETS, "distances": ("l2", mixed), "warm_up": 3, "epochs": 1}
+    config = command.Config(**options, out=str(tmp_path), name="a")
+    if command is glo:
+        config = dataclasses.replace(config, held_out_steps=2, samplers=("normal",))
+    assert list(command.run(config)) == ["l2", "1 * l1 + 0.5 * l2"]
+    before = "l2, before all"
+    assert [label for label, *_ in begun] == [before, "l2", before, "1 * l1 + 0.5 * l2"]
+    end = begun[0][-1]
+    for _, first, codes, _ in (begun[1], begun[3]):
+        jax.tree.map(np.testing.assert_array_equal, first, (end.params, end.running))
+        if command is glo:
+            np.testing.assert_array_equal(codes, end.table.codes)
+    log = (tmp_path / command.__name__.split(".")[-1] / "a" / "metrics.jsonl").read_text()
+    steps = [json.loads(line)["step"] for line in log.splitlines() if before in line]
+    assert steps == sorted(set(steps))
+    jax.tree.map(np.testing.assert_array_equal, begun[2][-1].params, end.params)
+
+
 @pytest.mark.parametrize("command", ["autoencoder", "glo"])
 def test_the_commands_learn_and_write_what_they_say(cli, tmp_path, command):
     arguments = [command, "--name", "a", "--distances", "l2", RANDOM, "--measures", "l2"]
     for field, value in TINY.items():
         arguments += [f"--{field.replace('_', '-')}", value]
-    arguments += ["--epochs", 60, "--snapshot-every", 60]
+    arguments += ["--warm-up", 0, "--epochs", 60, "--snapshot-every", 60]
     arguments += ["--feature-weights", "random", "--samples", 9, "--neighbours", "l2"]
     arguments += ["--sampler-steps", 50] if command == "glo" else []
     outcome = cli(*arguments)
