@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import importlib
+import os
+import re
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -45,6 +48,24 @@ COMMANDS = {
 
 _ON_MANY_HOSTS = ("two-afc", "image-mean", "autoencoder", "glo")
 """The commands that several processes can share."""
+
+_SPARE_MEMORY = {
+    "more": ("microbatches",),
+    "a smaller": (
+        *(
+            "images_at_once",
+            "pairs_at_once",
+            "tile",
+            "minibatch",
+            "memory",
+            "side_by_side",
+            "batch",
+        ),
+        *("further_batch", "autoencoder_batch", "crop", "images_per_set", "sets", "pictures"),
+        *("max_images", "size", "width"),
+    ),
+}
+"""Which options help where memory runs out: first those that change no result."""
 
 _INSTALL = "pip install 'perceptual-jax[experiments]'"
 
@@ -91,6 +112,7 @@ def _run(command: str, module: ModuleType, arguments: list[str]) -> int:
     # A second run of a command need not compile again.
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    config: object = None
     try:
         if "--distributed" in arguments and command not in _ON_MANY_HOSTS:
             raise InputError(f"--distributed is for {', '.join(_ON_MANY_HOSTS)}; not for {command}")
@@ -109,13 +131,50 @@ def _run(command: str, module: ModuleType, arguments: list[str]) -> int:
         return 130
     except BrokenPipeError:
         return 0
-    except jax.errors.JaxRuntimeError as error:
+    except (MemoryError, OSError, jax.errors.JaxRuntimeError) as error:
+        if _is_of_memory(error):
+            code = _fail(_out_of_memory(command, config, error))
+            if hosts.several():  # The others wait for what this one cannot give.
+                os._exit(code)
+            return code
+        if isinstance(error, OSError):
+            return _fail(f"{error.filename or command}: {error.strerror or error}")
         if not hosts.several():
             raise
         hosts.leave(str(error).split("\n")[0])
-    except OSError as error:
-        return _fail(f"{error.filename or command}: {error.strerror or error}")
     return 0
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Whether Python, the system or XLA, which exhausts other things too, ran out of memory."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    text = str(error)
+    return isinstance(error, MemoryError) or (
+        "RESOURCE_EXHAUSTED" in text and re.search("memory|alloc", text, re.IGNORECASE) is not None
+    )
+
+
+def _out_of_memory(command: str, config: object, error: Exception) -> str:
+    """What ran out, and the options of this command that help."""
+    from perceptual_jax.errors import shortened
+
+    found = str(error).split("\n")[0].removeprefix("RESOURCE_EXHAUSTED: ").rstrip(".")
+    reason = f" ({shortened(found)})" if found else ""
+    ways = []
+    for how, names in _SPARE_MEMORY.items():
+        # What is no number goes by the same name elsewhere: the pictures that `upscale` is given.
+        flags = [
+            f"--{name.replace('_', '-')}"
+            for name in names
+            if isinstance(getattr(config, name, ()), (int, float, type(None)))
+        ]
+        if flags:
+            ways.append(f"{how} " + " or ".join(filter(None, [", ".join(flags[:-1]), flags[-1]])))
+    remedy = f"try {'; or '.join(ways)}" if ways else "give smaller pictures, or more memory"
+    if hasattr(config, "resume"):
+        remedy += "; what a run has saved is kept, to go on from by --resume with more memory"
+    return f"{command} ran out of memory{reason}: {remedy}"
 
 
 def _parse(command: str, module: ModuleType, arguments: Sequence[str]) -> object:

@@ -10,12 +10,14 @@ import hashlib
 import importlib.metadata
 import json
 import math
+import os
 import platform
 import re
 import shlex
 import shutil
 import types
 import typing
+import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -26,6 +28,7 @@ import jax
 
 import perceptual_jax as pj
 from experiments.common import hosts
+from experiments.common.lock import Lock, taken
 from perceptual_jax import weights
 from perceptual_jax._files import write_whole
 from perceptual_jax.errors import InputError, shortened
@@ -60,12 +63,15 @@ class RunFolder:
       command: the command that made it.
       made: the folders above it that were made for it, innermost first.
       common: where it is for all processes; by default the path.
+      lock: keeps other runs out as long as this is referred to; None where there can be none, and
+        of several processes with all but the first.
     """
 
     path: Path
     command: str
     made: tuple[Path, ...] = ()
     common: Path | None = None
+    lock: Lock | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def shared(self) -> Path:
@@ -127,6 +133,8 @@ class RunFolder:
         try:
             yield
         except BaseException:
+            if self.lock is not None:
+                self.lock.release()
             shutil.rmtree(self.path, ignore_errors=True)
             for folder in self.made:
                 with suppress(OSError):  # Another run may have begun in it meanwhile.
@@ -169,7 +177,7 @@ class RunFolder:
 
     @contextmanager
     def writing(self, what: str, kept: str) -> Iterator[None]:
-        """Says what is lost and what to do if the block finds no room, or may not write.
+        """Says what is lost and what to do if the block finds no room or time, or may not write.
 
         Args:
           what: the block writes.
@@ -180,6 +188,12 @@ class RunFolder:
         """
         try:
             yield
+        except TimeoutError as error:
+            # Orbax counts by the time of day: setting the clock forward is as good as a slow disk.
+            raise InputError(
+                f"{what} cannot be saved: it takes too long, or the clock was set forward "
+                f"({error}); {kept}; go on with: {self.resume_command}"
+            ) from error
         except OSError as error:
             if error.errno not in (*_FULL, *_REFUSED):
                 raise
@@ -261,7 +275,8 @@ def start(command: str, config: Any, *, distances: Iterable[pj.Distance] = ()) -
       distances: what the run computes; the provenance of their weights is recorded.
 
     Raises:
-      InputError: if the name is taken or not a name, or the folder cannot be made.
+      InputError: if the name is taken or not a name, if another process has the run to be resumed,
+        or if the folder cannot be made.
     """
     begun: list[RunFolder] = []
 
@@ -279,22 +294,22 @@ def _begun(command: str, config: Any, distances: Iterable[pj.Distance]) -> RunFo
     parent, name = Path(config.out) / command, config.name
     can_resume = hasattr(config, "resume")
     if can_resume and config.resume:
-        return RunFolder(parent / name, command)
+        return _reopened(command, parent / name)
     if name is not None:
         _check_name(name)
     provenances = weights_used(distances)  # Fails, if weights are missing, before the folder is.
     made = tuple(folder for folder in (parent, *parent.parents) if not folder.exists())
+    # It is given its name when it holds what a run needs to be resumed: whenever the process is
+    # killed, there is a run of that name that can be gone on with, or none.
+    unnamed = parent / f".{uuid.uuid4().hex}.part"
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        path = _new_folder(parent, name)
-    except FileExistsError:
-        hint = ", or --resume it" if can_resume else ""
-        raise InputError(f"the run {parent / name} exists: choose another --name{hint}") from None
+        unnamed.mkdir()
     except OSError as error:
         raise InputError(
             f"cannot make a folder in {parent}: {error.strerror}; choose another --out"
         ) from None
-    folder = RunFolder(path, command, made)
+    folder = RunFolder(unnamed, command, made, lock=taken(unnamed))
     values = {
         "command": command,
         "config": dataclasses.asdict(config),
@@ -306,11 +321,25 @@ def _begun(command: str, config: Any, distances: Iterable[pj.Distance]) -> RunFo
     try:
         with folder.discarded_on_error():
             folder.write_json("config.json", values)
+            path = _named(unnamed, parent, name)
+    except FileExistsError:
+        hint = ", or --resume it" if can_resume else ""
+        raise InputError(f"the run {parent / name} exists: choose another --name{hint}") from None
     except OSError as error:
         raise InputError(
-            f"cannot write to {path}: {error.strerror}; make room there or choose another --out"
+            f"cannot write to {parent}: {error.strerror}; make room there or choose another --out"
         ) from None
-    return folder
+    return dataclasses.replace(folder, path=path)
+
+
+def _reopened(command: str, path: Path) -> RunFolder:
+    """The folder of a run to be resumed, without what a kill left half-written in it."""
+    lock = taken(path)
+    if lock is not None:
+        for rest in path.rglob(".*.part"):
+            with suppress(OSError):
+                rest.unlink()
+    return RunFolder(path, command, lock=lock)
 
 
 def is_name(text: str) -> bool:
@@ -323,21 +352,28 @@ def _check_name(name: str) -> None:
         raise InputError(f"--name must be letters, digits, '.', '_' and '-'; got {name!r}")
 
 
-def _new_folder(parent: Path, name: str | None) -> Path:
-    """Makes the folder; without a name, that of the time, and a number if it is taken."""
+def _named(unnamed: Path, parent: Path, name: str | None) -> Path:
+    """Gives a folder its name; without one that of the time, and a number if it is taken."""
     if name is not None:
-        (parent / name).mkdir()
-        return parent / name
+        return _moved(unnamed, parent / name)
     stamp = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
     path, count = parent / stamp, 1
     while True:
         try:
-            path.mkdir()
+            return _moved(unnamed, path)
         except FileExistsError:
             count += 1
             path = parent / f"{stamp}-{count}"
-        else:
-            return path
+
+
+def _moved(folder: Path, path: Path) -> Path:
+    """A folder under another name, unless something is there: all but an empty folder."""
+    try:
+        return folder.rename(path)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        raise
 
 
 def file_name(text: str) -> str:

@@ -208,7 +208,10 @@ def _draw(images: np.ndarray | Source, schedule: Schedule, step: int) -> tuple[A
 def _ahead(
     make: Callable[[int, int], T], step: int, steps: int, every: int
 ) -> Generator[tuple[int, T], None, None]:
-    """`(steps, make(step, steps))` of every chunk of steps, made in another thread meanwhile."""
+    """`(steps, make(step, steps))` of every chunk of steps, made in another thread meanwhile.
+
+    What goes wrong there is raised here, as it is, where its chunk was due.
+    """
 
     def lengths() -> Iterator[tuple[int, int]]:
         first = step
@@ -226,6 +229,21 @@ def _ahead(
             coming = following
         if coming is not None:
             yield coming[0], coming[1].result()
+
+
+def _said_with(
+    batches: Generator[tuple[int, T], None, None], what: Callable[[], str]
+) -> Generator[tuple[int, T], None, None]:
+    """The same batches; where one cannot be made for want of its data, that is said with `what`."""
+    with closing(batches):
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except InputError as error:
+                raise InputError(f"{error}; {what()}") from error
+            yield batch
 
 
 def check_batches(images: int, batch: int, microbatches: int) -> None:
@@ -276,8 +294,9 @@ def train(
       snapshot: `(step, state) -> ` what else to log; it may draw.
 
     Raises:
-      InputError: if the loss or its gradient is no longer finite, naming the step, or if what is
-        found cannot be written; the last checkpoint from before is kept.
+      InputError: if the loss or its gradient is no longer finite, naming the step, if a source
+        finds no images, or if what is found cannot be written; the last checkpoint from before is
+        kept.
       Interrupted: when asked to stop, after saving.
     """
     title = " ".join(label.values())
@@ -299,11 +318,14 @@ def train(
         draws = [_draw(images, schedule, first + i) for i in range(length)]
         return jax.tree.map(lambda *leaves: np.stack(leaves), *draws)
 
+    def how_to_go_on() -> str:
+        return f"{_kept(sound, saved)}; with that put right, go on with: {folder.resume_command}"
+
     # Of images, so that the rate is in images a second.
     total, done = steps * schedule.batch, step * schedule.batch
     with (
         progress(title, total, unit="images", done=done) as advance_bar,
-        closing(_ahead(drawn, step, steps, every)) as batches,
+        closing(_said_with(_ahead(drawn, step, steps, every), how_to_go_on)) as batches,
     ):
         for length, batch in batches:
             state, measured = advance(params, state, *hosts.placed(batch, placement.batches))

@@ -1,10 +1,17 @@
 """What may go wrong with a run's folder: said in one line, and the run goes on afterwards."""
 
 import dataclasses
+import datetime
 import errno
+import importlib
+import io
 import os
+import re
 import subprocess
-from contextlib import suppress
+import sys
+import threading
+import time
+from contextlib import closing, suppress
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +20,13 @@ import optax
 import pytest
 
 import perceptual_jax as pj
-from experiments.common import checkpoint
+from experiments import __main__ as program
+from experiments.__main__ import COMMANDS
+from experiments.common import checkpoint, crops, pairs, progress
 from experiments.common.learned import learned_and_held_out
+from experiments.common.pairs import read_ahead
 from experiments.common.run_folder import RunFolder, resumed, start
-from experiments.common.training import Method, Network, Schedule, train
+from experiments.common.training import Batch, Method, Network, Schedule, Source, train
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), dtype=np.uint8)
 SCHEDULE = Schedule(epochs=4, batch=4, snapshot_every=2, keep=2)
@@ -31,7 +41,7 @@ def one_device(monkeypatch):
 @dataclasses.dataclass(frozen=True)
 class Config:
     out: str
-    name: str = "a"
+    name: str | None = "a"
     resume: bool = False
 
 
@@ -43,9 +53,9 @@ def scaled(params, running, images):
     return params["scale"] * images + params["kernel"].mean(), running
 
 
-def run(out, *, resume=False, snapshot=lambda step: None):
+def run(out, *, name="a", resume=False, images=IMAGES, snapshot=lambda step: None):
     """Eight steps of a network of 65 numbers, saved at every second one."""
-    config = resumed("faults", Config(str(out), resume=resume))
+    config = resumed("faults", Config(str(out), name, resume))
 
     def drawn(step, state):
         snapshot(step)
@@ -53,7 +63,7 @@ def run(out, *, resume=False, snapshot=lambda step: None):
 
     return train(
         Method(Network(init, scaled, scaled), pj.make("l2"), optax.sgd(0.1)),
-        IMAGES,
+        images,
         SCHEDULE,
         key=jax.random.key(0),
         label={"distance": "l2"},
@@ -184,6 +194,133 @@ def test_a_damaged_checkpoint_is_gone_round(tmp_path, capsys):
     assert "going on from step 6" in capsys.readouterr().out
 
 
+# --- The clock -----------------------------------------------------------------------------
+
+DAY, YEAR = 86_400, 365 * 86_400
+
+
+@pytest.fixture
+def jump(monkeypatch):
+    """`jump(seconds)`: what anything in this process is told of the time is later by so much."""
+    off = 0
+    real, real_ns, real_datetime = time.time, time.time_ns, datetime.datetime
+
+    class Datetime(real_datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return real_datetime.now(tz) + datetime.timedelta(seconds=off)
+
+    def by(seconds):
+        nonlocal off
+        off += seconds
+
+    monkeypatch.setattr(time, "time", lambda: real() + off)
+    monkeypatch.setattr(time, "time_ns", lambda: real_ns() + off * 10**9)
+    monkeypatch.setattr(datetime, "datetime", Datetime)
+    return by
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_clock_jumps_while_it_runs_and_before_it_goes_on(tmp_path, monkeypatch, jump, terminal):
+    """Back by a day, then on by a year: nothing is lost, and no rate or time left is nonsense."""
+    wanted = run(tmp_path / "whole")
+    said = io.StringIO()
+    console = progress._Console(force_terminal=terminal, file=said, width=200)
+    monkeypatch.setattr(progress, "console", console)
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    jumps = {2: -DAY, 4: YEAR}
+
+    def snapshot(step):
+        jump(jumps.get(step, 0))
+        if step == 6:
+            raise FULL
+
+    with pytest.raises(pj.InputError, match="step 4 is kept"):
+        run(tmp_path / "broken", snapshot=snapshot)
+    jump(-YEAR - 2 * DAY)
+    equal(run(tmp_path / "broken", resume=True), wanted)
+    shown = said.getvalue()
+    assert "32/32" in shown
+    assert re.search(r"[0-9.e+]+( images)?/s", shown)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert not re.search(r"-[0-9]|inf|nan", shown)
+
+
+def test_the_clock_jumps_while_a_checkpoint_is_saved(tmp_path, monkeypatch):
+    """On by more than the minutes that Orbax, which counts by it, waits: it gives up.
+
+    That is said, and the run goes on from the checkpoint before.
+    """
+    wanted = run(tmp_path / "whole")
+    write = checkpoint._write
+
+    def give_up(path, *rest):
+        if path.name == "6":
+            raise TimeoutError("Overall save timeout exceeded.")
+        write(path, *rest)
+
+    message = r"step 6 of l2 cannot be saved: .*clock was set forward .*step 4 is kept.* go on with"
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_write", give_up)
+        with pytest.raises(pj.InputError, match=message):
+            run(tmp_path / "broken")
+    equal(run(tmp_path / "broken", resume=True), wanted)
+
+
+def test_runs_without_a_name_never_share_one(tmp_path, monkeypatch, jump):
+    """Begun in one second, and in one that comes again."""
+    second = datetime.datetime(2030, 1, 2, 3, 4, 5)
+    monkeypatch.setattr(datetime.datetime, "now", classmethod(lambda cls, tz=None: second))
+    names = [start("faults", Config(str(tmp_path), name=None)).path.name for _ in range(3)]
+    assert names == ["2030-01-02-030405", "2030-01-02-030405-2", "2030-01-02-030405-3"]
+
+
+# --- What is read in other threads ---------------------------------------------------------
+
+
+class UnforeseenError(Exception):
+    """Nothing that this project knows."""
+
+
+@pytest.mark.parametrize("error", [UnforeseenError, MemoryError, SystemExit])
+def test_what_goes_wrong_where_batches_are_made_is_raised_as_it_is(tmp_path, error):
+    """Where the batch was due, which nothing waits for in vain; the last checkpoint is kept."""
+
+    def take(step):
+        if step == broken:
+            raise error(f"at step {step}")
+        return Batch(IMAGES[step % 2 :: 2], IMAGES[step % 2 :: 2])
+
+    broken = None
+    wanted = run(tmp_path / "whole", images=Source(take, epoch=2))
+    broken = 5
+    with pytest.raises(error, match="at step 5"):
+        run(tmp_path / "broken", images=Source(take, epoch=2))
+    assert checkpoint.latest_step(tmp_path / "broken/faults/a/checkpoints/l2") == 4
+    assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
+    broken = None
+    equal(run(tmp_path / "broken", images=Source(take, epoch=2), resume=True), wanted)
+
+
+def test_what_goes_wrong_where_pictures_are_read_is_raised_at_once():
+    """Without reading the others first."""
+    read = []
+
+    def one(index):
+        if index == 3:
+            raise UnforeseenError("at 3")
+        time.sleep(0.001)
+        read.append(index)
+        return IMAGES[0]
+
+    with closing(read_ahead(one, [np.arange(2), np.arange(3, 2000)])) as parts:
+        assert list(next(parts)) == [0, 1]
+        with pytest.raises(UnforeseenError, match="at 3"):
+            next(parts)
+    assert len(read) < 1000
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read")]
+
+
 # --- Options that were changed -------------------------------------------------------------
 
 
@@ -270,3 +407,173 @@ def test_a_run_is_not_resumed_with_other_data(tmp_path, picture, change, message
         return
     with pytest.raises(pj.InputError, match=rf"learned from other data: {message}; put the data"):
         both(True)
+
+
+@pytest.mark.parametrize("moment", ["listed", "looked at"])
+def test_a_picture_that_vanishes_before_it_is_read(cli, tmp_path, picture, monkeypatch, moment):
+    """One line that names it; no run is begun."""
+    for i in range(10):
+        picture(f"data/{i}.png", seed=i, size=(16, 16))
+    find = pj.images.find
+
+    class Vanishing(type(tmp_path)):
+        """A path whose file goes when it is looked at, or has gone."""
+
+        def stat(self, **options):
+            found = super().stat(**options) if moment == "looked at" else None
+            super().unlink()
+            return found or super().stat(**options)
+
+    def find_one_that_goes(folder):
+        return [Vanishing(path) if path.name == "3.png" else path for path in find(folder)]
+
+    monkeypatch.setattr(pj.images, "find", find_one_that_goes)
+    outcome = cli("glo", "--data", "data", "--size", "16", "--width", "0.0625", "--batch", "2",
+                  "--distances", "l2", "--measures", "l2", "--neighbours", "l2",
+                  "--feature-weights", "random", "--held-out", "0.3", "--name", "a")  # fmt: skip
+    assert outcome.code == 2
+    assert "3.png" in outcome.err
+    assert re.search("no file|No such file", outcome.err)
+    assert outcome.err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_picture_that_vanishes_while_it_is_learned_from(tmp_path, picture, monkeypatch):
+    """Put back, nothing of the run is lost."""
+    monkeypatch.setattr(crops, "_KEPT_BYTES", 0)  # Read again whenever it is used.
+    files = [picture(f"data/{i}.png", seed=i, size=(12, 12)) for i in range(2)]
+    aside = tmp_path / "aside.png"
+
+    def source():
+        drawn = crops.Crops(files)
+
+        def take(step):
+            if step == 5 and going:
+                for file in files:
+                    file.replace(aside)
+            rng = np.random.default_rng(step)
+            images = np.stack([drawn.draw(8, rng) for _ in range(SCHEDULE.batch)])
+            return Batch(images, images)
+
+        return Source(take, epoch=2)
+
+    going = False
+    wanted = run(tmp_path / "whole", images=source())
+    going = True
+    message = (
+        r"no file .*\.png; the checkpoint of step 4 is kept in .*; with that put right, go on "
+        r"with: perceptual-jax faults .* --name a --resume"
+    )
+    with pytest.raises(pj.InputError, match=message):
+        run(tmp_path / "broken", images=source())
+    going = False
+    for i, file in enumerate(files):
+        picture(f"data/{file.name}", seed=i, size=(12, 12))
+    equal(run(tmp_path / "broken", images=source(), resume=True), wanted)
+
+
+def test_a_picture_that_vanishes_while_it_is_scored(cli, tmp_path, picture, monkeypatch):
+    """What was scored is kept; with it put back, the run comes to what an unbroken one does."""
+    monkeypatch.setattr(pairs, "_PART_IMAGES", 3)
+    for i in range(9):
+        picture(f"data/{i}.png", seed=i, size=(16, 16))
+    rows = [f"{i}.png,{i + 1}.png,{i + 2}.png,1" for i in (0, 3, 6)]
+    (tmp_path / "data" / "m.csv").write_text("\n".join(["ref,p0,p1,judge", *rows]))
+    options = ("--data", "data/m.csv", "--distances", "l2", "ssim", "--size", "16")
+    assert cli("two-afc", *options, "--name", "whole").code == 0
+    save = pairs._save
+    gone = tmp_path / "data" / "8.png"
+
+    def save_and_lose(path, values):
+        save(path, values)
+        gone.unlink(missing_ok=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pairs, "_save", save_and_lose)
+        outcome = cli("two-afc", *options, "--name", "broken")
+    assert outcome.code == 2
+    assert "8.png" in outcome.err
+    assert outcome.err.count("\n") == 1
+    whole, broken = (tmp_path / "runs" / "two-afc" / name for name in ("whole", "broken"))
+    assert [*(broken / "distances").glob("*-*.npy")]
+    picture("data/8.png", seed=8, size=(16, 16))
+    assert cli("two-afc", "--name", "broken", "--resume").code == 0
+    for file in ("distances/distances.npy", "results.json"):
+        assert (broken / file).read_bytes() == (whole / file).read_bytes()
+
+
+# --- Memory --------------------------------------------------------------------------------
+
+
+def in_little_memory(gibibytes, *arguments, folder):
+    """The command line in a process that may not have more memory."""
+    script = f"""
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, ({gibibytes} << 30,) * 2)
+from experiments.__main__ import main
+sys.exit(main({[str(argument) for argument in arguments]!r}))
+"""
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=folder,
+        env={**os.environ, "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.multiprocess
+@pytest.mark.parametrize(
+    ("command", "options", "wanted"),
+    [
+        (  # Python's: a picture of 6 GB.
+            "compare",
+            ["a.png", "a.png", "--distances", "l2", "--size", "40000"],
+            "compare ran out of memory: try a smaller --size\n",
+        ),
+        (  # XLA's: a layer of 131 GB.
+            "glo",
+            ["--images", "40", "--size", "16", "--code", "1000000", "--width", "16", "--batch", "8",
+             "--distances", "l2", "--measures", "l2", "--neighbours", "l2",
+             "--feature-weights", "random"],
+            "glo ran out of memory (Out of memory allocating 131072000000 bytes): try more "
+            "--microbatches; or a smaller --memory, --batch, --size or --width; what a run has "
+            "saved is kept, to go on from by --resume with more memory\n",
+        ),
+    ],
+)  # fmt: skip
+def test_memory_that_runs_out(tmp_path, picture, command, options, wanted):
+    picture("a.png")
+    outcome = in_little_memory(6, command, *options, folder=tmp_path)
+    assert outcome.returncode == 2, outcome.stderr
+    assert outcome.stderr == f"perceptual-jax: error: {wanted}"
+
+
+def test_the_options_that_need_less_memory_are_the_commands_own():
+    """Each command that works on pictures has one, or says what else to do; with its own names."""
+    for command, (module, _) in COMMANDS.items():
+        config = importlib.import_module(module).PRESETS["default"]
+        message = program._out_of_memory(command, config, MemoryError())
+        flags = re.findall("--([a-z-]+)", message)
+        fields = {field.name.replace("_", "-") for field in dataclasses.fields(config)}
+        assert set(flags) <= fields
+        assert (set(flags) - {"resume"} == set()) == (
+            command in ("fill", "report", "list", "weights")
+        )
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        (MemoryError(), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (FULL, False),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes."), True),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory in space hbm"), True),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Received message larger than max"), False),
+        (jax.errors.JaxRuntimeError("INTERNAL: Failed to allocate a thread"), False),
+    ],
+)
+def test_what_counts_as_out_of_memory(error, wanted):
+    assert program._is_of_memory(error) == wanted

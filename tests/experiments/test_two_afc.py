@@ -1,4 +1,4 @@
-"""`perceptual-jax two-afc`: scores on data of every kind, killed, resumed, on other devices."""
+"""`perceptual-jax two-afc`: scores on data of every kind, resumed, on other devices."""
 
 import csv
 import dataclasses
@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jax
@@ -232,52 +231,6 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path, monkeypatch):
     assert [path.name for path in kept.iterdir()] == ["distances.npy"]
     whole = tmp_path / "two-afc" / "whole" / "distances" / "distances.npy"
     np.testing.assert_array_equal(np.load(kept / "distances.npy"), np.load(whole))
-
-
-@pytest.mark.multiprocess
-def test_killed_at_any_moment_and_resumed(tmp_path):
-    """SIGKILL while parts are written, five times; then the same files as of an unbroken run."""
-    config = dataclasses.asdict(dataclasses.replace(TINY, distances=("l2", "ssim")))
-    script = f"""
-import sys
-from experiments.common import pairs
-from experiments.two_afc import Config, run
-pairs._PART_IMAGES = 6
-name, resume = sys.argv[1], len(sys.argv) > 2
-print("ready", flush=True)
-run(Config(**{config!r} | dict(out={str(tmp_path)!r}, name=name, resume=resume)))
-"""
-    command = [sys.executable, "-c", script]
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    subprocess.run([*command, "whole"], env=environment, check=True, capture_output=True)
-    kept = tmp_path / "two-afc" / "broken" / "distances"
-    rng = np.random.default_rng(0)
-    killed, arguments, parts = 0, ["broken"], 0
-    for _ in range(5):
-        with subprocess.Popen(
-            [*command, *arguments], env=environment, stdout=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout.readline() == "ready\n"
-            # Until it has made a part or two more, and then a moment.
-            wanted = parts + rng.integers(1, 3)
-            while process.poll() is None and parts < wanted:
-                time.sleep(0.005)
-                parts = len([*kept.glob("*.npy")]) if kept.exists() else 0
-            time.sleep(rng.uniform(0, 0.1))
-            process.kill()
-        killed += process.returncode == -signal.SIGKILL
-        arguments = ["broken", "resume"]
-    assert killed >= 3
-    subprocess.run([*command, *arguments], env=environment, check=True, capture_output=True)
-    for file in ("distances/distances.npy", "results.json", "results.csv", "results.md"):
-        whole, broken = (tmp_path / "two-afc" / name / file for name in ("whole", "broken"))
-        assert whole.read_bytes() == broken.read_bytes(), file
-    assert [path.name for path in kept.iterdir()] == ["distances.npy"]
 
 
 # --- The stand-in --------------------------------------------------------------------------
