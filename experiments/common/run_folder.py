@@ -177,7 +177,7 @@ class RunFolder:
 
     @contextmanager
     def writing(self, what: str, kept: str) -> Iterator[None]:
-        """Says what is lost and what to do if the block finds no room, or may not write.
+        """Says what is lost and what to do if the block finds no room or time, or may not write.
 
         Args:
           what: the block writes.
@@ -188,6 +188,12 @@ class RunFolder:
         """
         try:
             yield
+        except TimeoutError as error:
+            # Orbax counts by the time of day: setting the clock forward is as good as a slow disk.
+            raise InputError(
+                f"{what} cannot be saved: it takes too long, or the clock was set forward "
+                f"({error}); {kept}; go on with: {self.resume_command}"
+            ) from error
         except OSError as error:
             if error.errno not in (*_FULL, *_REFUSED):
                 raise

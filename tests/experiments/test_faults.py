@@ -246,6 +246,27 @@ def test_the_clock_jumps_while_it_runs_and_before_it_goes_on(tmp_path, monkeypat
     assert not re.search(r"-[0-9]|inf|nan", shown)
 
 
+def test_the_clock_jumps_while_a_checkpoint_is_saved(tmp_path, monkeypatch):
+    """On by more than the minutes that Orbax, which counts by it, waits: it gives up.
+
+    That is said, and the run goes on from the checkpoint before.
+    """
+    wanted = run(tmp_path / "whole")
+    write = checkpoint._write
+
+    def give_up(path, *rest):
+        if path.name == "6":
+            raise TimeoutError("Overall save timeout exceeded.")
+        write(path, *rest)
+
+    message = r"step 6 of l2 cannot be saved: .*clock was set forward .*step 4 is kept.* go on with"
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_write", give_up)
+        with pytest.raises(pj.InputError, match=message):
+            run(tmp_path / "broken")
+    equal(run(tmp_path / "broken", resume=True), wanted)
+
+
 def test_runs_without_a_name_never_share_one(tmp_path, monkeypatch, jump):
     """Begun in one second, and in one that comes again."""
     second = datetime.datetime(2030, 1, 2, 3, 4, 5)
