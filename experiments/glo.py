@@ -45,6 +45,7 @@ from experiments.common.generators import (
     widths,
 )
 from experiments.common.learned import Pictures
+from experiments.common.loop import stoppable
 from experiments.common.networks import Weights
 from experiments.common.options import check_bounds
 from experiments.common.outcomes import INTERPOLATED, SHOWN, Outcome
@@ -52,7 +53,6 @@ from experiments.common.progress import Advance
 from experiments.common.reconstruction import (
     Judge,
     introduction,
-    stoppable,
     under_each,
     warmed_up,
 )

@@ -32,3 +32,8 @@ def test_every_distance_is_named():
 def test_every_command_is_shown():
     text = README.read_text()
     assert all(f"perceptual-jax {command}" in text for command in COMMANDS)
+
+
+def test_the_citation_is_of_this_version():
+    citation = (README.parent / "CITATION.cff").read_text()
+    assert re.findall(r"^version: (.*)$", citation, re.MULTILINE) == [pj.__version__]

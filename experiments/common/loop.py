@@ -11,8 +11,10 @@ from typing import Any
 import jax
 
 from experiments.common import hosts
+from experiments.common.progress import Advance, progress
+from experiments.common.run_folder import RunFolder
 
-__all__ = ["Interrupted", "chunk_length", "interruptible"]
+__all__ = ["Interrupted", "chunk_length", "interruptible", "stoppable"]
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
@@ -55,3 +57,18 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
+
+
+@contextmanager
+def stoppable(
+    title: str, total: int, *, unit: str, folder: RunFolder, asked_to_stop: Callable[[], bool]
+) -> Iterator[Advance]:
+    """Progress of what is not saved on the way: when asked to stop, `Interrupted` is raised."""
+    with progress(title, total, unit=unit) as advance:
+
+        def advance_or_stop(count: int = 1) -> None:
+            advance(count)
+            if asked_to_stop():
+                raise Interrupted(f"stopped at {title}; go on with: {folder.resume_command}")
+
+        yield advance_or_stop

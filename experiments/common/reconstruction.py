@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from experiments.common.batches import floats, in_batches
 from experiments.common.film import add_film, due
 from experiments.common.image_sets import SetJudge, SetScore, feature_distance
 from experiments.common.learned import Pictures, forget_cache, learned_and_held_out
-from experiments.common.loop import Interrupted, interruptible
+from experiments.common.loop import interruptible
 from experiments.common.losses import Sum, parsed, weighed
 from experiments.common.outcomes import (
     SHOWN,
@@ -25,7 +25,7 @@ from experiments.common.outcomes import (
     curves,
     write_pictures,
 )
-from experiments.common.progress import Advance, console, progress
+from experiments.common.progress import console, progress
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, start
 from experiments.common.training import Method, Schedule, State, Trained, check_batches
@@ -33,7 +33,7 @@ from experiments.compare import scorer
 from perceptual_jax.errors import InputError
 from perceptual_jax.statistics import gradient_energy
 
-__all__ = ["Judge", "introduction", "stoppable", "under_each", "warmed_up"]
+__all__ = ["Judge", "introduction", "under_each", "warmed_up"]
 
 _WARM_UP = "l2"
 """What every training begins under, where that is asked for."""
@@ -250,18 +250,3 @@ def _write(
             table = ", ".join(f"{measure} {value:.4g}" for measure, value in found.items())
             console.print(f"{name}, {row}: {table}")
     console.print(f"report: {folder.path / 'report.html'}")
-
-
-@contextmanager
-def stoppable(
-    title: str, total: int, *, unit: str, folder: RunFolder, asked_to_stop: Callable[[], bool]
-) -> Iterator[Advance]:
-    """Progress of what is not saved on the way: when asked to stop, `Interrupted` is raised."""
-    with progress(title, total, unit=unit) as advance:
-
-        def advance_or_stop(count: int = 1) -> None:
-            advance(count)
-            if asked_to_stop():
-                raise Interrupted(f"stopped at {title}; go on with: {folder.resume_command}")
-
-        yield advance_or_stop

@@ -6,7 +6,7 @@ right goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,8 +14,10 @@ import numpy as np
 import optax
 
 import perceptual_jax as pj
+from experiments.common import network_files
 from experiments.common.generators import Network
 from experiments.common.losses import Sum, weighed
+from experiments.common.network_files import Kind, Saved
 from experiments.common.run_folder import RunFolder
 from experiments.common.training import Adversary, Batch, Method, Schedule, Source, train
 
@@ -101,6 +103,21 @@ class Staged:
         self._untrained, self._critic, self._watch = untrained, critic, watch
         self._folder, self._asked_to_stop = folder, asked_to_stop
         self._begun: Outcome | None = None
+
+    def under_each(self, sums: Sequence[Sum], kind: Kind, config: Any) -> dict[str, Outcome]:
+        """What every loss comes to, by its name; its network is written into the run's folder.
+
+        Args:
+          sums: the losses.
+          kind: of the network's file.
+          config: the options that say what the network is built like.
+        """
+        outcomes = {}
+        for total in sums:
+            outcome = outcomes[total.name] = self.under(total)
+            saved = Saved(total.name, kind.shape_of(config), outcome.params)
+            network_files.write(self._folder.path, kind, saved)
+        return outcomes
 
     def under(self, total: Sum) -> Outcome:
         """What a loss comes to."""

@@ -26,16 +26,14 @@ import jax
 import numpy as np
 
 import perceptual_jax as pj
-from experiments.common import network_files, options
+from experiments.common import options
 from experiments.common.critic import Critic
 from experiments.common.crops import Crops, learned_from, pictures_to_judge, sizes_of
 from experiments.common.film import write_frame
 from experiments.common.generators import network
 from experiments.common.judged import Judged
-from experiments.common.loop import Interrupted, interruptible
+from experiments.common.loop import interruptible, stoppable
 from experiments.common.losses import parsed
-from experiments.common.network_files import Saved
-from experiments.common.progress import progress
 from experiments.common.run_folder import RunFolder, resumed, start
 from experiments.common.staged import Outcome, Staged, plan_of
 from experiments.common.training import Batch
@@ -95,11 +93,7 @@ def run(config: Config) -> dict[str, Outcome]:
     folder.same_data(sizes_of(files, config.data))
     with interruptible() as asked_to_stop:
         staged = _staged(config, files, test, folder, asked_to_stop)
-        outcomes = {}
-        for total in sums:
-            outcomes[total.name] = staged.under(total)
-            saved = Saved(total.name, KIND.shape_of(config), outcomes[total.name].params)
-            network_files.write(folder.path, KIND, saved)
+        outcomes = staged.under_each(sums, KIND, config)
         judged = _judged(config, judge, test, outcomes, folder, asked_to_stop)
     write(config, folder, outcomes, judged, len(files))
     return outcomes
@@ -179,12 +173,14 @@ def _judged(
     use = jax.jit(KIND.build(*KIND.shape_of(config).values()).use)
     filled = jax.jit(partial(smooth, levels=config.levels))
     found: dict[str, dict[str, Judged]] = {name: {} for name, _ in test.names}
-    with progress("test pictures", len(test.names), unit="pictures") as advance:
+    with stoppable(
+        "test pictures",
+        len(test.names),
+        unit="pictures",
+        folder=folder,
+        asked_to_stop=asked_to_stop,
+    ) as advance:
         for (name, each), given, wanted, mask in zip(*test, test.masks, strict=True):
-            if asked_to_stop():
-                raise Interrupted(
-                    f"stopped at the test pictures; go on with: {folder.resume_command}"
-                )
             scaled = np.float32(1 / 255) * given[None]
             made = {"smooth": pj.images.to_uint8(filled(scaled))[0]}
             made |= {

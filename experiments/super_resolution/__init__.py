@@ -37,16 +37,14 @@ import jax
 import numpy as np
 
 import perceptual_jax as pj
-from experiments.common import network_files, options
+from experiments.common import options
 from experiments.common.critic import Critic
 from experiments.common.crops import learned_from, pictures_to_judge, sizes_of
 from experiments.common.film import write_frame
 from experiments.common.generators import network
 from experiments.common.judged import Judged
-from experiments.common.loop import Interrupted, interruptible
+from experiments.common.loop import interruptible, stoppable
 from experiments.common.losses import parsed
-from experiments.common.network_files import Saved
-from experiments.common.progress import progress
 from experiments.common.run_folder import RunFolder, resumed, start
 from experiments.common.staged import Outcome, Staged, plan_of
 from experiments.super_resolution.config import PRESETS, Config, check
@@ -86,11 +84,7 @@ def run(config: Config) -> dict[str, Outcome]:
     folder.same_data(sizes_of(files, config.data))
     with interruptible() as asked_to_stop:
         staged = _staged(config, files, tests, folder, asked_to_stop)
-        outcomes = {}
-        for total in sums:
-            outcomes[total.name] = staged.under(total)
-            params = outcomes[total.name].params
-            network_files.write(folder.path, KIND, Saved(total.name, KIND.shape_of(config), params))
+        outcomes = staged.under_each(sums, KIND, config)
         judged = _judged(config, measures, tests, outcomes, folder, asked_to_stop)
     write(config, folder, outcomes, judged, len(files))
     return outcomes
@@ -161,13 +155,11 @@ def _judged(
     enlarge = enlarger(_module(config))
     found: dict[str, dict[str, Judged]] = {name: {} for name in tests}
     count = sum(map(len, tests.values()))
-    with progress("test pictures", count, unit="pictures") as advance:
+    with stoppable(
+        "test pictures", count, unit="pictures", folder=folder, asked_to_stop=asked_to_stop
+    ) as advance:
         for name, pictures in tests.items():
             for each, wanted in pictures.items():
-                if asked_to_stop():
-                    raise Interrupted(
-                        f"stopped at the test pictures; go on with: {folder.resume_command}"
-                    )
                 given = small(wanted, config.scale, config.resizer)
                 made = {"bicubic": pj.images.resize(given, wanted.shape[:2])}
                 made |= {loss: enlarge(o.params, given) for loss, o in outcomes.items()}

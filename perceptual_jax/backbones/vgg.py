@@ -43,14 +43,21 @@ def _vgg(name: str, depths: tuple[int, int, int, int, int]) -> Backbone:
 
 
 VGG11 = _vgg("vgg11", (1, 1, 2, 2, 2))
+"""Layers conv1_1, relu1_1, pool1, ..., conv5_2, relu5_2, pool5."""
 VGG13 = _vgg("vgg13", (2, 2, 2, 2, 2))
+"""Layers conv1_1, relu1_1, conv1_2, ..., conv5_2, relu5_2, pool5."""
 VGG16 = _vgg("vgg16", (2, 2, 3, 3, 3))
 """Layers conv1_1 (before ReLU), relu1_1, ..., pool1, ..., conv5_3, relu5_3, pool5."""
 VGG19 = _vgg("vgg19", (2, 2, 4, 4, 4))
+"""Layers conv1_1, relu1_1, conv1_2, ..., conv5_4, relu5_4, pool5."""
 
 # Batch normalisation is folded into kernels and biases when weights are converted: what is left
 # is the plain network, with other weights, and conv1_1 is what the normalisation gives.
 VGG11_BN = VGG11._replace(name="vgg11_bn")
+"""The layers of VGG-11, trained with batch normalisation."""
 VGG13_BN = VGG13._replace(name="vgg13_bn")
+"""The layers of VGG-13, trained with batch normalisation."""
 VGG16_BN = VGG16._replace(name="vgg16_bn")
+"""The layers of VGG-16, trained with batch normalisation."""
 VGG19_BN = VGG19._replace(name="vgg19_bn")
+"""The layers of VGG-19, trained with batch normalisation."""

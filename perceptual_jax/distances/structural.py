@@ -60,6 +60,7 @@ uniform window; the authors' MATLAB code, on gray images of about 256 px; and on
 super-resolution reports it."""
 
 C1, C2 = 0.01**2, 0.03**2
+"""SSIM's constants, for images in [0, 1]."""
 
 
 def ssim(

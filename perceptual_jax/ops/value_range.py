@@ -26,7 +26,9 @@ __all__ = [
 ]
 
 SIGNED = (-1.0, 1.0)
+"""The range that LPIPS, networks and pixel distances are defined on."""
 UNIT = (0.0, 1.0)
+"""The range that SSIM and its kin are defined on."""
 
 _PRECISIONS = {
     "highest": jax.lax.Precision.HIGHEST,

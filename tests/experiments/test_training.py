@@ -17,7 +17,6 @@ from experiments.common import loop, training
 from experiments.common.code_table import code_table, move
 from experiments.common.generators import Generator, network
 from experiments.common.learned import learned_and_held_out
-from experiments.common.reconstruction import stoppable
 from experiments.common.run_folder import start
 from experiments.common.training import Codes, Method, Schedule, batch_rows, train
 
@@ -290,7 +289,7 @@ def test_what_is_not_saved_on_the_way_stops_when_asked_to(tmp_path):
     stopping = pytest.raises(loop.Interrupted, match=r"stopped at seeking.*--name a --resume")
     with (
         stopping,
-        stoppable(
+        loop.stoppable(
             "seeking", 9, unit="steps", folder=folder, asked_to_stop=lambda: next(asked)
         ) as advance,
     ):
