@@ -104,7 +104,10 @@ class Crops:
 
     def draw(self, side: int, rng: np.random.Generator) -> np.ndarray:
         """uint8 [side, side, 3], of a picture and at a place where it happens to be."""
-        picture = self._read(self._files[rng.integers(len(self._files))])
+        path = self._files[rng.integers(len(self._files))]
+        picture = self._read(path)
+        if min(picture.shape[:2]) < side:
+            raise InputError(f"{path} was changed to one with sides below {side}: put it back")
         top, left = (rng.integers(length - side + 1) for length in picture.shape[:2])
         image = picture[top : top + side, left : left + side]
         down, across, turned = rng.integers(2, size=3)

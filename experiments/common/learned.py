@@ -47,12 +47,12 @@ class _Found(NamedTuple):
 
     Attributes:
       names: all different.
-      sizes: of the files, in bytes; 0 where they are no files.
+      sizes: of the files, in bytes, as they are when it is called; 0 where they are no files.
       read: a picture, uint8 [h, w, 3], by its place among the names.
     """
 
     names: list[str]
-    sizes: list[int]
+    sizes: Callable[[], list[int]]
     read: Callable[[int], np.ndarray]
 
 
@@ -98,6 +98,7 @@ def learned_and_held_out(
         )
     learned, kept = np.flatnonzero(~held).tolist(), np.flatnonzero(held).tolist()
     sums: dict[int, int] = {}
+    sizes = found.sizes()
 
     def read(place: int) -> np.ndarray:
         image = centre_square(found.read(place), size)
@@ -105,15 +106,19 @@ def learned_and_held_out(
         return image
 
     if folder is not None:
-        folder.same_data(_known(found, sums), write=False)  # Before much is read in vain.
+        # Before much is read in vain.
+        folder.same_data(_known(found.names, sizes, sums), write=False)
     large = len(learned) * size * size * 3 > memory * 2**30
     if large and folder is not None:
         images = _cached(learned, size, read, folder)
     else:
         images = _read_all(learned, size, read)
     others = _read_all(kept, size, read)
+    pairs = zip(found.names, sizes, found.sizes(), strict=True)
+    for name in (name for name, before, after in pairs if before != after):
+        raise InputError(f"{name} was changed while the pictures were read: start again")
     if folder is not None:
-        folder.same_data(_known(found, sums))
+        folder.same_data(_known(found.names, sizes, sums))
     names = found.names
     return (
         Pictures([names[place] for place in learned], images),
@@ -121,9 +126,11 @@ def learned_and_held_out(
     )
 
 
-def _known(found: _Found, sums: Mapping[int, int]) -> dict[str, dict[str, int | None]]:
+def _known(
+    names: Sequence[str], sizes: Sequence[int], sums: Mapping[int, int]
+) -> dict[str, dict[str, int | None]]:
     """Of every picture: how long its file is, and a sum of its pixels where it was read."""
-    files = enumerate(zip(found.names, found.sizes, strict=True))
+    files = enumerate(zip(names, sizes, strict=True))
     return {name: {"bytes": length, "pixels": sums.get(i)} for i, (name, length) in files}
 
 
@@ -138,7 +145,7 @@ def forget_cache(folder: RunFolder) -> None:
 def _found(data: str, count: int, size: int, seed: int) -> _Found:
     if data == "embedded":
         names, views = _embedded_views(count, size, seed)
-        return _Found(names, [0] * len(names), views.__getitem__)
+        return _Found(names, lambda: [0] * len(names), views.__getitem__)
     if data.startswith("tfds:"):
         return _tfds(data.removeprefix("tfds:"), count)
     if not Path(data).is_dir():
@@ -148,7 +155,7 @@ def _found(data: str, count: int, size: int, seed: int) -> _Found:
     files = pj.images.find(data)[:count]
     return _Found(
         [file.name for file in files],
-        [file.stat().st_size for file in files],
+        lambda: [file.stat().st_size for file in files],
         lambda place: pj.images.read(files[place]),
     )
 
@@ -162,7 +169,7 @@ def _tfds(data: str, count: int) -> _Found:
         ) from None
     length, read = tfds_images.opened(data)
     names = [str(number) for number in range(min(length, count))]
-    return _Found(names, [0] * len(names), read)
+    return _Found(names, lambda: [0] * len(names), read)
 
 
 def _embedded_views(count: int, size: int, seed: int) -> tuple[list[str], np.ndarray]:

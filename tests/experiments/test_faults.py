@@ -438,6 +438,33 @@ def test_a_picture_that_vanishes_before_it_is_read(cli, tmp_path, picture, monke
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_picture_that_changes_before_it_is_read(tmp_path, picture, monkeypatch):
+    """It is noticed then: the run could not be resumed, with either picture."""
+    for i in range(10):
+        picture(f"data/{i}.png", seed=i, size=(16, 16))
+    read = pj.images.read
+
+    def changed_meanwhile(path):
+        if path.name == "3.png":
+            path.write_bytes(path.read_bytes() + bytes(7))
+        return read(path)
+
+    monkeypatch.setattr(pj.images, "read", changed_meanwhile)
+    folder = start("faults", Config(str(tmp_path / "runs")))
+    with pytest.raises(pj.InputError, match=r"3\.png was changed while .* start again"):
+        learned_and_held_out(
+            str(tmp_path / "data"), size=16, count=100, held_out=0.3, seed=0, folder=folder
+        )
+    assert not (folder.path / "data.json").exists()
+
+
+def test_a_picture_that_becomes_too_small_for_crops(picture):
+    drawn = crops.Crops([picture("a.png", size=(12, 12))])
+    picture("a.png", size=(12, 7))
+    with pytest.raises(pj.InputError, match=r"a\.png was changed to one with sides below 8"):
+        drawn.draw(8, np.random.default_rng(0))
+
+
 def test_a_picture_that_vanishes_while_it_is_learned_from(tmp_path, picture, monkeypatch):
     """Put back, nothing of the run is lost."""
     monkeypatch.setattr(crops, "_KEPT_BYTES", 0)  # Read again whenever it is used.
