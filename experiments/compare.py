@@ -1,7 +1,9 @@
 """Distances between two images, or between two folders of images, paired by name.
 
-perceptual-jax compare a.png b.png --distances lpips-alex lpips-vgg ssim l2
-perceptual-jax compare truth/ mine/ --map
+    perceptual-jax compare a.png b.png --distances lpips-alex lpips-vgg ssim l2
+    perceptual-jax compare truth/ mine/ --map
+
+Smaller is nearer, for all of them. l1 and l2 are of pixels in [-1, 1]: PSNR is 10 log10(4 / l2).
 """
 
 from __future__ import annotations
@@ -106,6 +108,8 @@ def run(config: Config) -> dict[str, dict[str, float]]:
     Raises:
       InputError: for images or folders that cannot be compared, and unknown distances.
     """
+    if not (config.a and config.b):
+        raise InputError("give two images or two folders: perceptual-jax compare A B")
     distances = [pj.make(spec) for spec in config.distances]
     if not distances:
         raise InputError("--distances must name at least one distance")

@@ -110,9 +110,10 @@ def run(config: Config) -> dict[str, dict[str, float]]:
     report.heading("The mean of similar images")
     report.text(
         "Each row holds views of one photograph, moved and bent by a few pixels, and the one image "
-        "that is closest to all of them under each loss. Pixel losses answer with a blur; a loss "
-        "that sees as people do answers with a sharp picture. Sharpness is gradient energy "
-        "relative to the views: 1 is as sharp as they are."
+        "that is closest to all of them under each loss. Pixel losses answer with a blur, "
+        "losses on features with a sharp picture, also on random ones: what is sharp need not be "
+        "what people see. Sharpness is gradient energy relative to the views: 1 is as sharp as "
+        "they are, and noise raises it too."
     )
     image_mean.add_means(report, image_mean.sets_of(mean_config), means)
     report.link("image-mean/means/report.html", "The image means in full, with their curves")
@@ -162,8 +163,9 @@ def _add_choices(report: Report, agreed: dict[str, dict[str, float]], pictures: 
         "two damaged versions, which is nearer? One version is damaged in a way that people barely "
         f"mind ({', '.join(MILD)}), one in a way that they dislike ({', '.join(DISLIKED)}), and "
         "both are equally far in l2. A score is how often the loss takes the first for the nearer, "
-        "one half where it cannot choose: .5 is chance, 1 is as people are known to choose. Nobody "
-        "was asked here; perceptual-jax two-afc scores losses against what people said."
+        "one half where it cannot choose: .5 is chance, 1 is as people choose by Wang and Bovik, "
+        "Mean Squared Error: Love It or Leave It?, 2009. Nobody was asked here; perceptual-jax "
+        "two-afc scores losses against what people said."
     )
     report.table(
         ["loss", *(next(iter(agreed.values())))],

@@ -51,7 +51,9 @@ class Config:
 
     data: str = "embedded"
     """"embedded" (a stand-in: no person judged it), a CSV manifest, a folder of BAPPS, or
-    "tfds:bapps/val" (experiments/common/bapps_tfds.py prepares it)."""
+    "tfds:bapps/val" (experiments/common/bapps_tfds.py prepares it). A manifest's first line is
+    ref,p0,p1,judge: three files, relative to its folder, and the fraction of people who chose p1;
+    votes (how many people) and split (a part of the data set) may follow."""
     test: Test = "2afc"
     """"2afc", which of two images is nearer; or "jnd", whether two are the same."""
     distances: tuple[str, ...] = (

@@ -72,8 +72,8 @@ _ENTRIES = {
     entry.name: entry
     for entry in (
         # Pixels
-        Entry("l1", l1, "mean absolute difference of pixels"),
-        Entry("l2", l2, "mean squared difference of pixels"),
+        Entry("l1", l1, "mean absolute difference of pixels in [-1, 1]: twice that of [0, 1]"),
+        Entry("l2", l2, "mean squared difference of pixels in [-1, 1]: four times that of [0, 1]"),
         Entry("charbonnier", charbonnier, "smooth l1 of pixels"),
         Entry("lp", lp, "mean power of the difference of pixels"),
         Entry("gradient", gradient, "l1 of horizontal and vertical differences"),
@@ -180,6 +180,15 @@ def register(name: str, factory: Callable[..., Distance], description: str) -> N
     _ENTRIES[name] = Entry(name, factory, description)
 
 
+_FOUND_FROM = {
+    "psnr": "in dB it is 10 log10(4 / l2), for l2 is of images in [-1, 1]",
+    "mse": "it is l2 / 4, for l2 is of images in [-1, 1]",
+    "mae": "it is l1 / 2, for l1 is of images in [-1, 1]",
+    "lpips": "there are lpips-alex, lpips-vgg and lpips-squeeze",
+}
+"""Names that people look for."""
+
+
 def names() -> tuple[str, ...]:
     """The names of all distances."""
     return tuple(_ENTRIES)
@@ -192,10 +201,14 @@ def entry(name: str) -> Entry:
       InputError: for an unknown name; it suggests the nearest.
     """
     if name not in _ENTRIES:
-        raise InputError(
-            f"there is no distance {shortened(name)!r}{nearest(name, _ENTRIES)}; "
-            f"known: {', '.join(_ENTRIES)}"
-        )
+        hint = f"{nearest(name, _ENTRIES)}; `perceptual-jax list` and names() say what there is"
+        if " + " in name:
+            hint = (
+                ": sums are made by weighted_sum; of commands, those that train networks take them"
+            )
+        elif name.lower() in _FOUND_FROM:
+            hint = f": {_FOUND_FROM[name.lower()]}"
+        raise InputError(f"there is no distance {shortened(name)!r}{hint}")
     return _ENTRIES[name]
 
 
@@ -226,7 +239,7 @@ def make(spec: str, **options: Any) -> Distance:
       Traceback (most recent call last):
       ...
       perceptual_jax.errors.InputError: there is no distance 'gradeint', did you mean \
-'gradient'?; known: ...
+'gradient'?; ...
     """
     name, in_spec = parse(spec)
     if name.endswith(ENDING):
@@ -309,6 +322,8 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
             options[keyword.arg] = ast.literal_eval(keyword.value)
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        if reason.startswith("malformed node"):  # Of what is no literal: a bare word, most often.
+            reason = "values are literals of Python, text stands in quotes: metric='l2'"
         raise InputError(f"{wanted}; got {spec!r}: {reason}") from None
     return name.strip(), options
 

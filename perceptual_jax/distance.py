@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from perceptual_jax._typing import Array, Embedding, Float, ImageLike, Key, Params, Terms
-from perceptual_jax.errors import InputError, finite_number
+from perceptual_jax.errors import InputError, finite_number, shortened
 from perceptual_jax.ops.copies import copies
 from perceptual_jax.ops.value_range import at_least_float32
 
@@ -259,7 +259,9 @@ def weighted_sum(
         raise InputError("weighted_sum needs at least one part: {term: (weight, distance)}")
     for term, part in parts.items():
         if not (isinstance(part, tuple) and len(part) == 2 and isinstance(part[1], Distance)):
-            raise InputError(f"weighted_sum: {term!r} must be (weight, distance); got {part!r}")
+            raise InputError(
+                f"weighted_sum: {term!r} must be (weight, distance); got {shortened(repr(part))}"
+            )
         finite_number(f"weighted_sum: the weight of {term!r}", part[0])
     parts = dict(parts)
     if name is None:

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from perceptual_jax._files import write_whole
 from perceptual_jax._typing import ImageLike, ValueRange
 from perceptual_jax.errors import InputError, choice, shortened
-from perceptual_jax.ops.value_range import as_value_range
+from perceptual_jax.ops.value_range import as_value_range, turned_hint
 
 __all__ = [
     "MAX_PIXELS",
@@ -251,11 +251,15 @@ def check_images(images: ImageLike, value_range: ValueRange = (0.0, 1.0)) -> Non
 
     Raises:
       InputError: for values that are not finite or outside the range; it guesses the range meant.
+        And for images [n, 3, h, w].
     """
     if isinstance(images, jax.core.Tracer):
         raise InputError("check_images looks at values: call it outside of jit")
     low, high = as_value_range(value_range)
     array = np.asarray(images)
+    turned = turned_hint(array.shape)
+    if turned:
+        raise InputError(f"images must be [n, h, w, c]; got shape {array.shape}{turned}")
     if array.dtype == np.uint8 or array.size == 0:
         return
     least, most = float(array.min()), float(array.max())

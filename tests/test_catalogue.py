@@ -190,3 +190,28 @@ def test_what_cannot_be_registered(name, factory, message):
     with pytest.raises(pj.InputError, match=re.escape(message)):
         pj.register(name, factory, "mine")
     assert pj.names() == before
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("psnr", "10 log10(4 / l2)"),
+        ("MSE", "it is l2 / 4"),
+        ("mae", "it is l1 / 2"),
+        ("lpips", "there are lpips-alex, lpips-vgg"),
+        ("l1 + 0.1 * lpips-vgg", "sums are made by weighted_sum"),
+        ("vgg16(metric=l2)", "text stands in quotes: metric='l2'"),
+        ("nothing-like-it", "`perceptual-jax list`"),
+    ],
+)
+def test_what_people_ask_for_by_other_names(spec, said):
+    with pytest.raises(pj.InputError, match=re.escape(said)) as raised:
+        pj.make(spec)
+    assert len(str(raised.value)) < 250
+
+
+def test_what_pixels_are_scaled_to_is_as_said():
+    """As the messages have it: PSNR, the mean square and the mean absolute difference from ours."""
+    x, y = jax.random.uniform(jax.random.key(0), (2, 1, 8, 8, 3))
+    np.testing.assert_allclose(pj.make("l2")({}, x, y) / 4, ((x - y) ** 2).mean(), rtol=1e-5)
+    np.testing.assert_allclose(pj.make("l1")({}, x, y) / 2, abs(x - y).mean(), rtol=1e-5)

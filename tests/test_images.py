@@ -398,3 +398,8 @@ def test_check_images_says_what_was_meant(values, value_range, hint):
 def test_check_images_refuses_traced_arrays():
     with pytest.raises(InputError, match="outside of jit"):
         jax.jit(images.check_images)(np.zeros(3, np.float32))
+
+
+def test_images_whose_channels_come_first_are_refused():
+    with pytest.raises(InputError, match=r"this looks like \[n, c, h, w\]: use jnp.moveaxis"):
+        images.check_images(np.zeros((2, 3, 32, 40), np.float32))

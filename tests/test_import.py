@@ -39,9 +39,9 @@ def test_importing_starts_no_backend():
 
 
 def test_importing_adds_half_a_second_at_most():
-    """Over `import jax`: the median of five processes."""
+    """Over `import jax`: the median of five processes, of the time that they have the processor."""
     code = (
-        "import jax, time; start = time.perf_counter(); import perceptual_jax; "
-        "print(time.perf_counter() - start)"
+        "import jax, time; start = time.process_time(); import perceptual_jax; "
+        "print(time.process_time() - start)"
     )
     assert statistics.median(float(python(code)) for _ in range(5)) < 0.5

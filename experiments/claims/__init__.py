@@ -1,8 +1,10 @@
 """The claims made for perceptual losses, each a small experiment with a number and a verdict.
 
-perceptual-jax claims                             # all, some minutes on 2 cores
+perceptual-jax claims                             # all, which takes long
 perceptual-jax claims --claims shifts adversarial
 perceptual-jax claims --judgements triplets.csv   # with what people said
+
+A rule that stands beside each claim decides whether it holds.
 """
 
 from __future__ import annotations

@@ -11,9 +11,10 @@ import numpy as np
 
 import perceptual_jax as pj
 from experiments.common import options
+from experiments.common.progress import console
 from perceptual_jax.errors import InputError
 
-__all__ = ["ADVERSARY", "Sum", "parsed", "weighed"]
+__all__ = ["ADVERSARY", "Sum", "parsed", "say_weights", "weighed"]
 
 ADVERSARY = "adversary"
 _ADVERSARY_WEIGHT = 0.005
@@ -119,3 +120,10 @@ def weighed(total: Sum, made: np.ndarray, wanted: np.ndarray, *, seed: int) -> p
     return pj.weighted_sum(
         parts, name=" + ".join(f"{w:g} * {name}" for name, (w, _) in parts.items())
     )
+
+
+def say_weights(sums: Sequence[Sum], distances: Sequence[pj.Distance]) -> None:
+    """Prints what weights were found where none were given."""
+    for total, distance in zip(sums, distances, strict=True):
+        if len(total.distances) > 1 and None in total.weights:
+            console.print(f"{total.name}: trained under {distance.name}")

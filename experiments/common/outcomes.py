@@ -133,7 +133,9 @@ def add_outcomes(
         "(noise raises it too)."
     )
     report.heading("Samples")
-    report.text("Codes drawn as the learned images' codes lie: " + _SAMPLERS)
+    kinds = list(next(iter(outcomes.values())).samples)
+    drawn = "; ".join(_SAMPLERS[kind] for kind in kinds)
+    report.text(f"Codes drawn as the learned images' codes lie: {drawn}.")
     report.pictures(_by_sampler(outcomes, "samples"))
     report.heading("Interpolations")
     report.text(
@@ -145,13 +147,14 @@ def add_outcomes(
     report.pictures(rows(learned, "learned"))
 
 
-_SAMPLERS = (
-    "normal, from the normal distribution that has their mean and covariance; imle, by a network "
-    "that was pulled to each code where it was nearest (implicit maximum likelihood estimation; "
-    "where codes are few, many of its draws look like the mean image); "
-    "gmmn, by a network whose codes and the learned ones have the least maximum mean discrepancy "
-    "(generative moment matching)."
-)
+_SAMPLERS: dict[str, str] = {
+    "normal": "normal, from the normal distribution that has their mean and covariance",
+    "imle": "imle, by a network that was pulled to each code where it was nearest (implicit "
+    "maximum likelihood estimation; where codes are few, many of its draws look like the mean "
+    "image)",
+    "gmmn": "gmmn, by a network whose codes and the learned ones have the least maximum mean "
+    "discrepancy (generative moment matching)",
+}
 
 
 def _numbered(images: np.ndarray) -> list[tuple[np.ndarray, str]]:

@@ -16,7 +16,7 @@ from experiments.common.film import add_film, due
 from experiments.common.image_sets import SetJudge, SetScore, feature_distance
 from experiments.common.learned import Pictures, forget_cache, learned_and_held_out
 from experiments.common.loop import interruptible
-from experiments.common.losses import Sum, parsed, weighed
+from experiments.common.losses import Sum, parsed, say_weights, weighed
 from experiments.common.outcomes import (
     SHOWN,
     Outcome,
@@ -116,6 +116,7 @@ def under_each(
     distances = [
         weighed(total, np.full_like(wanted, 0.5), wanted, seed=config.seed) for total in sums
     ]
+    say_weights(sums, distances)
     with interruptible() as asked_to_stop:
         outcomes = {
             distance.name: learn(distance, learned, held, judge, folder, asked_to_stop)
@@ -177,9 +178,10 @@ def warmed_up(
 
 def introduction(warm_up: int) -> str:
     """What a page says of such epochs."""
-    return (
-        f" They all begin with what {warm_up} epochs under {_WARM_UP} came to." if warm_up else ""
-    )
+    if not warm_up:
+        return ""
+    epochs = "an epoch" if warm_up == 1 else f"{warm_up} epochs"
+    return f" All of them begin with what {epochs} under {_WARM_UP} came to."
 
 
 def _judged_sets(

@@ -16,7 +16,7 @@ import optax
 import perceptual_jax as pj
 from experiments.common import network_files
 from experiments.common.generators import Network
-from experiments.common.losses import Sum, weighed
+from experiments.common.losses import Sum, say_weights, weighed
 from experiments.common.network_files import Kind, Saved
 from experiments.common.run_folder import RunFolder
 from experiments.common.training import Adversary, Batch, Method, Schedule, Source, train
@@ -146,6 +146,7 @@ class Staged:
             np.float32(1 / 255) * images for images in self._take(0, plan.further_batch)
         )
         distance = weighed(total, np.asarray(self._untrained(inputs)), wanted, seed=plan.seed)
+        say_weights([total], [distance])
         rate = optax.cosine_decay_schedule(plan.further_learning_rate, plan.further_steps)
         method = Method(
             self._network,

@@ -290,11 +290,18 @@ def _number(
     except ValueError:
         value = float("nan")
     if not least <= value <= most:
+        meaning = f" ({_MEANING[column]})" if column in _MEANING else ""
         raise InputError(
-            f"{path}, line {line}: {column} must be from {least:g} to {most:g}; "
+            f"{path}, line {line}: {column} must be from {least:g} to {most:g}{meaning}; "
             f"got {shortened(row[column])!r}"
         )
     return value
+
+
+_MEANING = {
+    "judge": "the fraction of people who chose p1",
+    "same": "the fraction of people who saw no difference",
+}
 
 
 # --- A stand-in ----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ the fly; test pictures are judged by PSNR and SSIM as the field does, and by dis
     perceptual-jax super-resolution --data photos/ --losses l1 "l1 + 0.05 * lpips-vgg + adversary"
     perceptual-jax upscale my-photo.jpg --network runs/super-resolution/NAME
 
-By default, of 1000 photographs of 224 pixels, 4 times larger; PSNR (dB) and LPIPS (AlexNet):
+With --data of 1000 photographs of 224 pixels, 4 times larger; PSNR (dB) and LPIPS (AlexNet):
 
     |                | Set5  |       | Set14 |       |
     |----------------|------:|------:|------:|------:|

@@ -23,6 +23,7 @@ __all__ = [
     "at_least_float32",
     "mapper",
     "rounded",
+    "turned_hint",
 ]
 
 SIGNED = (-1.0, 1.0)
@@ -92,9 +93,10 @@ class TooSmallError(InputError):
       needed: the smallest (height, width).
     """
 
-    def __init__(self, name: str, needed: tuple[int, int], got: tuple[int, int]):
+    def __init__(self, name: str, needed: tuple[int, int], got: tuple[int, int], hint: str = ""):
         super().__init__(
-            f"{name}: images must be at least {needed[0]}x{needed[1]} pixels; got {got[0]}x{got[1]}"
+            f"{name}: images must be at least {needed[0]}x{needed[1]} pixels; "
+            f"got {got[0]}x{got[1]}{hint}"
         )
         self.needed = needed
 
@@ -170,22 +172,35 @@ def _as_images(
             f"got dtype {images.dtype}"
         )
     _, height, width, depth = shape
+    turned = turned_hint(shape, channels)
     if depth < 1 or (channels is not None and depth != channels):
-        hint = ""
-        if channels is not None and shape[1] == channels:
-            hint = "; this looks like [n, c, h, w]: use jnp.moveaxis(images, 1, -1)"
-        elif depth == 1:
+        hint = turned
+        if not hint and depth == 1:
             hint = f"; for grey images use jnp.repeat(images, {channels}, axis=-1)"
-        elif depth == 4 and channels == 3:
+        elif not hint and depth == 4 and channels == 3:
             hint = "; drop the alpha channel with images[..., :3]"
         raise InputError(
             f"{name}: images must have {channels or 'at least 1'} channels (the last axis); "
             f"got shape {shape}{hint}"
         )
+    if turned and min(width, depth) >= _NO_IMAGE:
+        raise InputError(f"{name}: images must be [n, h, w, c]; got shape {shape}{turned}")
     if height < min_size[0] or width < min_size[1]:
-        raise TooSmallError(name, min_size, (height, width))
+        raise TooSmallError(name, min_size, (height, width), turned)
     _check_finite(name, images, largest)
     return jnp.asarray(images)
+
+
+_NO_IMAGE = 16
+"""Three rows of so many pixels of so many channels are no image, though any number of channels will
+do: they are one whose axes stand in another order."""
+
+
+def turned_hint(shape: tuple[int, ...], channels: int | None = None) -> str:
+    """What to do with images [n, c, h, w], if they have that shape; else ""."""
+    if len(shape) != 4 or shape[1] != (channels or 3) or shape[-1] in (1, 3, 4):
+        return ""
+    return "; this looks like [n, c, h, w]: use jnp.moveaxis(images, 1, -1)"
 
 
 def _check_finite(name: str, images: ImageLike, largest: float) -> None:

@@ -279,3 +279,17 @@ def test_images_that_are_not_finite(bad):
     for images in (x, jax.numpy.asarray(x)):
         with pytest.raises(pj.InputError, match=message):
             pj.make("l1")({}, images, X)
+
+
+@pytest.mark.parametrize("spec", ["l2", "gradient", "fft-l1", "ssim", "patch-rbf", "ms-ssim"])
+def test_images_whose_channels_come_first_are_refused(spec):
+    """Also by distances of any number of channels, and of a size that would not do."""
+    turned = np.zeros((2, 3, 24, 32), np.float32)
+    with pytest.raises(pj.InputError, match=r"this looks like \[n, c, h, w\]: use jnp.moveaxis"):
+        pj.make(spec)({}, turned, turned)
+
+
+def test_what_may_be_an_image_is_taken():
+    """Three rows, or many channels."""
+    for shape in ((1, 3, 40, 3), (1, 3, 40, 8), (1, 8, 40, 32)):
+        assert pj.make("l2")({}, np.ones(shape, np.float32), np.zeros(shape, np.float32)) == 4

@@ -78,6 +78,8 @@ def test_help_of_every_command_documents_its_options(cli, command):
         (["glo", "--distances", "l1 + adversary"], "--distances: nothing is trained against an"),
         (["glo", "--distances", "l1 + 0 * l2"], "--distances: a weight must be a positive number"),
         (["glo", "--warm-up", "-1"], "--warm-up must be"),
+        (["compare"], "give two images or two folders"),
+        (["compare", "a.png"], "give two images or two folders"),
         (["autoencoder", "--measures", "lpips-alx"], "did you mean 'lpips-alex'?"),
         (["autoencoder", "--width", "0"], "--width must be"),
         (["weights", "get", "vgg-16"], "did you mean 'vgg16'?"),

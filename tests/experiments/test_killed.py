@@ -18,9 +18,6 @@ from perceptual_jax import weights
 
 pytestmark = pytest.mark.multiprocess
 
-KILLS = 25
-"""Of each command, anywhere in the lives of its processes."""
-
 
 class Command(NamedTuple):
     """A command that a process runs, of a few seconds' work.
@@ -30,6 +27,7 @@ class Command(NamedTuple):
       devices: of its process.
       leaves: patterns of the files that must be those of an unbroken run.
       done: of those that say how far it came.
+      kills: how often it is killed, anywhere in the lives of its processes.
       first: is executed before it.
     """
 
@@ -37,6 +35,7 @@ class Command(NamedTuple):
     devices: int
     leaves: tuple[str, ...]
     done: str
+    kills: int
     first: str = ""
 
 
@@ -47,12 +46,14 @@ GLO = Command(
     1,
     ("**/*.png", "results.json", "data.json"),
     "*-step-*.png",
+    15,
 )
 TWO_AFC = Command(
     "two-afc --distances l2 ssim --per-distortion 3 --size 32",
     2,
     ("distances/*", "*.png", "results.*"),
     "distances/*.npy",
+    35,
     "from experiments.common import pairs; pairs._PART_IMAGES = 6",
 )
 
@@ -128,7 +129,7 @@ def test_killed_at_any_moment_and_resumed(tmp_path, command):
         assert [*folder.rglob(".*.part")] == []
 
     check(top / "again")
-    while len(gained) < KILLS:
+    while len(gained) < command.kills:
         how = signal.SIGTERM if turn % 6 == 5 else signal.SIGKILL
         turn += 1
         before = len([*broken().glob(command.done)])
@@ -151,10 +152,10 @@ def test_killed_at_any_moment_and_resumed(tmp_path, command):
     check(broken())
     saved = sum(count > 0 for count in gained)
     print(
-        f"{runs} runs: {KILLS} kills of processes of {life:.1f} s, {saved} of them after "
+        f"{runs} runs: {command.kills} kills of processes of {life:.1f} s, {saved} of them after "
         f"something was saved; and {stopped} asked to stop"
     )
-    assert 0 < saved < KILLS
+    assert 0 < saved < command.kills
 
 
 # --- Two at once ---------------------------------------------------------------------------
