@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable
 from functools import cache, partial
@@ -45,6 +46,32 @@ def pairs() -> tuple[np.ndarray, np.ndarray]:
 
 
 X, Y = pairs()
+
+
+def extremes(largest: float) -> tuple[np.ndarray, np.ndarray]:
+    """Sixteen pairs of huge, tiny, flat and equal images, as large as the eight."""
+    noise = np.random.default_rng(0).uniform(0.1, 1, (*SIZE, 3))
+    flat = np.ones_like(noise)
+    found = [
+        (largest * flat, noise),
+        (-largest * flat, noise),
+        (largest * flat, -largest * flat),
+        (largest * flat, largest * flat),
+        (largest * (2 * noise - 1), noise),
+        (largest * (2 * noise - 1), largest * (1 - 2 * noise)),
+        (np.sqrt(largest) * noise, noise),
+        (largest**0.4 * noise, noise),
+        (1e-40 * noise, 2e-40 * noise),  # Numbers that float32 has but few digits of.
+        (1e-40 * noise, 0 * flat),
+        (1e-20 * noise, 2e-20 * noise),  # Their squares are such, or 0.
+        (noise, noise + 1e-7),
+        (noise, 0 * flat),
+        (0 * flat, 0 * flat),
+        (0.3 * flat, 0.3 * flat),
+        (0.3 * flat, 0.3 * flat + 1e-7),
+    ]
+    x, y = (np.stack(each).astype(np.float32) for each in zip(*found, strict=True))
+    return x, y
 
 
 class Subject(NamedTuple):
@@ -178,6 +205,19 @@ def test_identical_images_are_at_zero_and_at_rest(case):
     for gradient in gradients:
         usual = max(1.0, np.abs(gradient[FAR:]).max())
         np.testing.assert_allclose(gradient[:SAME], 0, atol=case.rounding * usual)
+
+
+def test_numbers_stay_numbers(case):
+    """For images up to the largest; larger ones are refused where they can be seen."""
+    distance = subject(case.label)
+    x, y = extremes(case.largest)
+    with pytest.raises(pj.InputError, match=re.escape(f"at most {case.largest:g}, or")):
+        distance.distance.embed(distance.params, 2 * x)
+    for part in (slice(0, 8), slice(8, 16)):
+        found = distance.run(distance.params, x[part], y[part])
+        for name, numbers in zip(("values", "gradient of x", "gradient of y"), found, strict=True):
+            finite = np.isfinite(np.asarray(numbers)).reshape(8, -1).all(axis=1)
+            assert finite.all(), f"{name} of pairs {part.start + np.flatnonzero(~finite)}"
 
 
 def test_an_embedding_is_at_zero_and_at_rest_from_itself(case):
