@@ -119,10 +119,13 @@ def run(config: Config) -> dict[str, dict[str, float]]:
         if wanted is not None and not Path(wanted).parent.is_dir():
             raise InputError(f"cannot write {wanted}: there is no folder {Path(wanted).parent}")
     folder = start("compare", config, distances=distances)
+    without = [distance.name for distance in distances if distance.compare_maps is None]
     with folder.discarded_on_error():
         results, pictures = _compare(config, distances, pairs, folder)
-        table = _write(config, folder, results, pictures)
+        table = _write(config, folder, results, pictures, without)
     console.print(table)
+    if config.map and without:
+        console.print(f"not of places, so without a map: {', '.join(without)}")
     console.print(f"report: {folder.path / 'report.html'}")
     return results
 
@@ -232,8 +235,9 @@ def _write(
     folder: RunFolder,
     results: dict[str, dict[str, float]],
     pictures: _Pictures,
+    without: Sequence[str],
 ) -> Table:
-    """The files; returns the table for the terminal."""
+    """The files; returns the table for the terminal. `without`: distances that have no map."""
     names = list(next(iter(results.values())))
     rows = [(pair, [values[d] for d in names]) for pair, values in results.items()]
     if len(rows) > 1:
@@ -259,6 +263,8 @@ def _write(
         report.text(f"The first {len(pictures)} of {len(results)} pairs.")
     if config.map:
         report.text("Every map has its own scale: black is no difference, yellow the most.")
+        if without:
+            report.text(f"Not of places, so without a map: {', '.join(without)}.")
     report.pictures(pictures)
     report.write(folder.path / "report.html")
     return table

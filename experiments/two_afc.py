@@ -42,7 +42,7 @@ from perceptual_jax.statistics import (
     two_afc_agreement,
 )
 
-__all__ = ["PRESETS", "STAND_IN_NOTE", "Config", "Scores", "bars", "run", "table_of"]
+__all__ = ["PRESETS", "STAND_IN_NOTE", "Config", "Scores", "run", "score_figure", "table_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,7 +233,7 @@ def _write(
     lines = [" | ".join(row) for row in (header, ["---"] + ["---:"] * (len(header) - 1), *rows)]
     write_whole(folder.path / "results.md", "".join(f"| {x} |\n" for x in lines).encode())
     folder.write_json("results.json", _as_json(config, data, scores))
-    bars(scores, config.test, human=data.human).savefig(folder.path / "scores.png", dpi=110)
+    score_figure(scores, config.test, human=data.human).savefig(folder.path / "scores.png", dpi=110)
     report_on(config, data, found, scores).write(folder.path / "report.html")
     table = Table("distance", "score", "95% interval", box=None)
     for row in rows:
@@ -318,9 +318,16 @@ def report_on(config: Config, data: Judgements, found: np.ndarray, scores: Score
     if not data.human:
         report.text(STAND_IN_NOTE)
     report.figure(
-        bars(scores, config.test, human=data.human), "Every distance's score, with its interval"
+        score_figure(scores, config.test, human=data.human),
+        "Every distance's score, with its interval",
     )
     report.table(*table_of(scores))
+    if scores.ceiling:
+        report.text(
+            "People do not agree with each other: a person who chooses as often as all of them "
+            f"do agrees with the others {scores.ceiling[scores.parts[-1]]:.3f} of the time. A "
+            "distance can score more, by always choosing as most people do."
+        )
     if len(scores.names) > 1:
         report.heading("Is the best one better?")
         report.text(
@@ -398,8 +405,8 @@ def _triplet_rows(
         chosen = data.judge[place] if second else 1 - data.judge[place]
         rows[f"{label}, {place + 1}"] = [
             (reference, "reference"),
-            (both[second], f"nearer to the distance; {_said(data, chosen)}"),
-            (both[1 - second], f"farther; {_said(data, 1 - chosen)}"),
+            (both[second], f"p{second}, nearer to the distance; {_said(data, chosen)}"),
+            (both[1 - second], f"p{1 - second}, farther; {_said(data, 1 - chosen)}"),
         ]
     return rows
 
@@ -410,7 +417,7 @@ def _said(data: Judgements, fraction: float) -> str:
     return "distorted less" if fraction > 0.5 else "distorted more"
 
 
-def bars(scores: Scores, test: Test, *, human: bool) -> Figure:
+def score_figure(scores: Scores, test: Test, *, human: bool) -> Figure:
     """Scores over all, best on top, with their intervals, what people score, and chance."""
     found = scores.scores[scores.parts[-1]]
     order = scores.ranked[::-1]
@@ -418,7 +425,12 @@ def bars(scores: Scores, test: Test, *, human: bool) -> Figure:
     axes = figure.subplots()
     mean = found.mean[order]
     spread = np.maximum([mean - found.low[order], found.high[order] - mean], 0)
-    axes.barh([scores.names[i] for i in order], mean, xerr=spread, color="#7aa6c2", ecolor="#444")
+    names = [scores.names[i] for i in order]
+    # Points, not bars: an axis of scores begins near chance, and a bar's length would mislead.
+    axes.errorbar(mean, names, xerr=spread, fmt="o", color="#2f6f94", ecolor="#7aa6c2", capsize=3)
+    axes.grid(axis="y", color="#eee")
+    axes.set_axisbelow(True)
+    axes.margins(y=1 / (len(names) + 1))
     if scores.ceiling:
         people = scores.ceiling[scores.parts[-1]]
         axes.axvline(people, color="#c0392b", label=f"people {people:.3f}")
