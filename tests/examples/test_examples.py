@@ -74,7 +74,7 @@ def test_nearest_pictures(weights_store, tmp_path, capsys):
 @pytest.mark.slow
 def test_a_vae_learns(weights_store, tmp_path, capsys):
     out = tmp_path / "vae.png"
-    terms = example("vae_with_lpips").main(["--steps", "60", "--out", str(out)])
+    terms = example("vae_with_lpips").main(steps=60, out=str(out))
     first = capsys.readouterr().out.splitlines()[0]
     begun = float(first.split("'l1': ")[1].split(",")[0])
     assert terms["l1"] < 0.8 * begun
