@@ -48,8 +48,9 @@ from perceptual_jax._typing import Array, Params
 from perceptual_jax.backbones import BACKBONES, PIXELS
 from perceptual_jax.distances.features import features
 from perceptual_jax.errors import InputError, choice
+from perceptual_jax.statistics import psnr
 
-__all__ = ["PRESETS", "Config", "Inversion", "layers_of", "psnr", "run"]
+__all__ = ["PRESETS", "Config", "Inversion", "layers_of", "run"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,11 +159,6 @@ def context_of(distance: pj.Distance, params: Params, image: Array) -> tuple[Par
         return {"target": target, "of grey": jnp.maximum(of_grey, 1e-12)}
 
     return params, embedded(params, image)
-
-
-def psnr(x: np.ndarray, y: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of images in [0, 1], in dB; 100 at most, for equal ones."""
-    return float(-10 * np.log10(max(np.square(x - y).mean(dtype=np.float64), 1e-10)))
 
 
 # --- The run -------------------------------------------------------------------------------

@@ -30,7 +30,14 @@ from experiments.common.pairs import Stopped, distances_of_pairs
 from experiments.common.progress import console
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, resumed, start
-from experiments.common.triplets import Judgements, Test, judgements, pairs_of, read_resized
+from experiments.common.triplets import (
+    STAND_IN_NOTE,
+    Judgements,
+    Test,
+    judgements,
+    pairs_of,
+    read_resized,
+)
 from perceptual_jax._files import write_whole
 from perceptual_jax.errors import InputError, choice
 from perceptual_jax.statistics import (
@@ -42,7 +49,7 @@ from perceptual_jax.statistics import (
     two_afc_agreement,
 )
 
-__all__ = ["PRESETS", "STAND_IN_NOTE", "Config", "Scores", "run", "score_figure", "table_of"]
+__all__ = ["PRESETS", "Config", "Scores", "run", "score_figure", "table_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,10 +298,6 @@ def _as_json(config: Config, data: Judgements, scores: Scores) -> dict:
     }
 
 
-STAND_IN_NOTE = (
-    "This is not human data. The triplets are drawn: a photograph, the same distorted, and "
-    "distorted more; the right answer is known by how they were made, and nobody was asked."
-)
 _ABOUT: dict[Test, str] = {
     "2afc": (
         "People were shown a reference and two images, and said which of the two is nearer to it. "

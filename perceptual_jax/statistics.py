@@ -1,6 +1,6 @@
 """Measures of images and of sets of them, and of distances over data sets.
 
-Sharpness; how far apart two sets are, as points in any space; agreement with people.
+PSNR and sharpness; how far apart two sets are, as points in any space; agreement with people.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ __all__ = [
     "interval",
     "jnd_average_precision",
     "kernel_distance",
+    "psnr",
     "relative_sharpness",
     "sliced_wasserstein",
     "two_afc_agreement",
@@ -73,6 +74,37 @@ def relative_sharpness(
     """
     energy = gradient_energy(images, value_range=value_range)
     return energy / gradient_energy(references, value_range=value_range).mean()
+
+
+def psnr(made: ArrayLike, wanted: ArrayLike) -> float:
+    """Peak signal-to-noise ratio in dB: 10 log10(1 / mean (made - wanted)^2).
+
+    To train on, take `l2`, which is four times that mean: PSNR is 10 log10(4 / l2).
+
+    Args:
+      made: floats in [0, 1], of any shape: images, one channel of them, or some of their pixels.
+      wanted: of the same shape.
+
+    Returns:
+      Computed in float64; infinite where both are the same.
+
+    Raises:
+      InputError: for shapes that differ, and numbers that are no floats.
+
+    Example:
+      >>> import numpy as np
+      >>> from perceptual_jax.statistics import psnr
+      >>> round(psnr(np.full((1, 4, 4, 3), 0.5), np.full((1, 4, 4, 3), 0.6)), 6)
+      20.0
+    """
+    made, wanted = np.asarray(made), np.asarray(wanted)
+    for name, images in (("made", made), ("wanted", wanted)):
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise InputError(f"psnr: {name} must be floats in [0, 1]; got {images.dtype}")
+    if made.shape != wanted.shape:
+        raise InputError(f"psnr: made is {made.shape}, wanted {wanted.shape}: they must be alike")
+    error = np.square(made.astype(np.float64) - wanted.astype(np.float64)).mean()
+    return float(-10 * np.log10(error)) if error > 0 else float("inf")
 
 
 # --- Sets ----------------------------------------------------------------------------------

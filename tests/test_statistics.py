@@ -42,6 +42,24 @@ def test_one_pixel_has_no_gradient():
         statistics.gradient_energy(IMAGES[:, :1])
 
 
+def test_psnr():
+    half = np.full((2, 4, 4, 3), 0.5, np.float32)
+    assert statistics.psnr(half, half + 0.1) == pytest.approx(20, abs=1e-4)
+    assert statistics.psnr(half, half) == np.inf
+    # Of l2: -10 log10 of a quarter of it.
+    x, y = np.asarray(IMAGES[:1]), np.asarray(IMAGES[1:2])
+    distance = float(pj.make("l2")({}, x, y)[0])
+    assert statistics.psnr(x, y) == pytest.approx(10 * np.log10(4 / distance), abs=1e-4)
+
+
+def test_psnr_refuses_what_is_not_from_0_to_1_or_not_alike():
+    images = np.asarray(IMAGES)
+    with pytest.raises(pj.InputError, match=r"made must be floats.*uint8"):
+        statistics.psnr(np.zeros((4, 4), np.uint8), np.zeros((4, 4)))
+    with pytest.raises(pj.InputError, match="must be alike"):
+        statistics.psnr(images, images[:1])
+
+
 # --- Sets ----------------------------------------------------------------------------------
 
 

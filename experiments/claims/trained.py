@@ -16,8 +16,7 @@ from experiments.claims.claim import Setting
 from experiments.common.generators import Network
 from experiments.common.training import Batch, Loss, Method, Schedule, Source, State, train
 from experiments.compare import scorer
-from experiments.invert import psnr
-from perceptual_jax.statistics import relative_sharpness
+from perceptual_jax.statistics import psnr, relative_sharpness
 
 __all__ = [
     "LPIPS",

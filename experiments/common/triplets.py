@@ -28,6 +28,7 @@ from perceptual_jax.errors import InputError, shortened
 __all__ = [
     "FOLDERS",
     "STAND_IN",
+    "STAND_IN_NOTE",
     "WHERE_FROM",
     "Judgements",
     "Test",
@@ -343,6 +344,11 @@ def _coloured(canvas: np.ndarray, strength: float, rng: np.random.Generator) -> 
 def _warped(canvas: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     return bent(canvas, rng.uniform(-1, 1, (2, 6, 6)) * (1 + 9 * strength))
 
+
+STAND_IN_NOTE = (
+    "This is not human data. The triplets are drawn: a photograph, the same distorted, and "
+    "distorted more; the right answer is known by how they were made, and nobody was asked."
+)
 
 STAND_IN: Mapping[str, Distort] = {
     "blur": _blurred,

@@ -9,6 +9,7 @@ import numpy as np
 
 import perceptual_jax as pj
 from perceptual_jax.errors import InputError
+from perceptual_jax.statistics import psnr
 
 __all__ = ["Judge", "judge_by"]
 
@@ -36,9 +37,8 @@ def judge_by(measures: Sequence[pj.Distance], *, seed: int) -> Judge:
     maps = {each.name: jax.jit(each.map) for each in measures}
 
     def judge(made: np.ndarray, wanted: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-        difference = (made.astype(np.float64) - wanted)[mask] / 255
-        error = max(float(np.square(difference).mean()), 1e-10)
-        found = {"psnr": float(-10 * np.log10(error))}
+        inside = made[mask].astype(np.float64) / 255, wanted[mask].astype(np.float64) / 255
+        found = {"psnr": psnr(*inside)}
         for name, draw in maps.items():
             where = np.asarray(draw(params[name], made[None], wanted[None]))[0]
             found[name] = float(where[mask].mean(dtype=np.float64))

@@ -48,7 +48,7 @@ from experiments.common.losses import parsed
 from experiments.common.run_folder import RunFolder, resumed, start
 from experiments.common.staged import Outcome, Staged, plan_of
 from experiments.super_resolution.config import PRESETS, Config, check
-from experiments.super_resolution.judging import judge_by, psnr
+from experiments.super_resolution.judging import judge_by, luma_psnr
 from experiments.super_resolution.networks import KIND, Enlarger, enlarged, enlarger
 from experiments.super_resolution.pairs import Pairs, small
 from experiments.super_resolution.report import detail, write
@@ -109,7 +109,7 @@ def _staged(
         made = pj.images.to_uint8(use(params, {}, np.float32(1 / 255) * given))
         write_frame(folder, loss, step, made, wanted)
         each = zip(made, wanted, strict=True)
-        return {"psnr": float(np.mean([psnr(image, target) for image, target in each]))}
+        return {"psnr": float(np.mean([luma_psnr(image, target) for image, target in each]))}
 
     return Staged(
         made_by,

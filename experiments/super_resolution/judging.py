@@ -9,8 +9,9 @@ import numpy as np
 import perceptual_jax as pj
 from experiments.compare import scorer
 from perceptual_jax.distances.structural import LUMA
+from perceptual_jax.statistics import psnr
 
-__all__ = ["judge_by", "luma", "psnr"]
+__all__ = ["judge_by", "luma", "luma_psnr"]
 
 
 def luma(image: np.ndarray) -> np.ndarray:
@@ -18,7 +19,7 @@ def luma(image: np.ndarray) -> np.ndarray:
     return image.astype(np.float64) / 255 @ np.asarray(LUMA[:3]) + LUMA[3]
 
 
-def psnr(made: np.ndarray, wanted: np.ndarray) -> float:
+def luma_psnr(made: np.ndarray, wanted: np.ndarray) -> float:
     """The peak signal-to-noise ratio of luma, in dB, as super-resolution reports it.
 
     10 log10(1 / mean (luma(made) - luma(wanted))^2): the peak is that of 8 bits, 255, though luma
@@ -31,8 +32,7 @@ def psnr(made: np.ndarray, wanted: np.ndarray) -> float:
     Returns:
       Infinite where both are the same.
     """
-    error = np.square(luma(made) - luma(wanted)).mean()
-    return float(-10 * np.log10(error)) if error > 0 else float("inf")
+    return psnr(luma(made), luma(wanted))
 
 
 Judge = Callable[[np.ndarray, np.ndarray], dict[str, float]]
@@ -55,6 +55,6 @@ def judge_by(measures: Sequence[pj.Distance], *, scale: int, seed: int) -> Judge
         made, wanted = made[inner], wanted[inner]
         values = {name: float(v[0]) for name, v in score(made[None], wanted[None]).items()}
         similarity = 1 - values.pop(structure.name)
-        return {"psnr": psnr(made, wanted), "ssim": similarity, **values}
+        return {"psnr": luma_psnr(made, wanted), "ssim": similarity, **values}
 
     return judge

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from experiments.common.progress import console
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder
+from experiments.common.triplets import STAND_IN_NOTE
 from experiments.train_metric.config import Config
 from perceptual_jax._typing import Params
 from perceptual_jax.distances.learned import Learned, write_learned
@@ -126,15 +127,9 @@ def write(
     )
     console.print(f"{outcome.kept} {outcome.known}")
     if not human:
-        console.print(_NOT_HUMAN)
+        console.print(STAND_IN_NOTE)
     console.print(f"distance: {file}")
     console.print(f"report: {folder.path / 'report.html'}")
-
-
-_NOT_HUMAN = (
-    "This is not human data: the triplets are drawn, and the right answer is known by how they "
-    "were made."
-)
 
 
 def page(
@@ -155,7 +150,7 @@ def page(
         f"sets drawn from the same triplets with replacement. {outcome.known}",
     )
     if not human:
-        report.text(_NOT_HUMAN)
+        report.text(STAND_IN_NOTE)
     rows = [
         [name, *(f"{value:.4f}" for value in getattr(outcome, name))]
         for name in ("untrained", "trained", "gain")

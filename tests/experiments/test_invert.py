@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.common import loop, optimise
-from experiments.invert import Config, layers_of, psnr, run
+from experiments.invert import Config, layers_of, run
 
 TINY = Config(
     network="alexnet",
@@ -25,12 +25,6 @@ TINY = Config(
 @pytest.fixture(autouse=True)
 def weights_are_there(weights_store):
     """LPIPS, which judges, needs trained ones."""
-
-
-def test_psnr():
-    x = np.full((4, 4, 3), 0.5, np.float32)
-    assert psnr(x, x) == 100
-    assert psnr(x, x + 0.1) == pytest.approx(20, abs=1e-4)
 
 
 def test_the_first_layer_gives_the_image_back(tmp_path):

@@ -19,7 +19,7 @@ from experiments.common.generators import network
 from experiments.common.losses import parsed, weighed
 from experiments.common.network_files import read
 from experiments.super_resolution.config import Config
-from experiments.super_resolution.judging import judge_by, psnr
+from experiments.super_resolution.judging import judge_by, luma_psnr
 from experiments.super_resolution.networks import KIND, Enlarger, enlarger, margin
 from experiments.super_resolution.pairs import Pairs, small
 from experiments.super_resolution.report import detail
@@ -170,11 +170,11 @@ def test_the_embedded_pictures_that_are_judged_are_not_learned_from():
 
 def test_psnr_is_that_of_luma_from_16_to_235():
     black, white = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 255, np.uint8)
-    assert psnr(black, white) == pytest.approx(20 * np.log10(255 / 219), abs=1e-6)
+    assert luma_psnr(black, white) == pytest.approx(20 * np.log10(255 / 219), abs=1e-6)
     green = black.copy()
     green[..., 1] = 255
-    assert psnr(black, green) == pytest.approx(20 * np.log10(255 / 128.553), abs=1e-6)
-    assert psnr(white, white) == np.inf
+    assert luma_psnr(black, green) == pytest.approx(20 * np.log10(255 / 128.553), abs=1e-6)
+    assert luma_psnr(white, white) == np.inf
 
 
 def test_the_border_is_not_judged():
@@ -188,7 +188,7 @@ def test_the_border_is_not_judged():
     assert found == judge(spoilt, wanted)
     assert set(found) == {"psnr", "ssim", "l1"}
     inner = made[4:-4, 4:-4], wanted[4:-4, 4:-4]
-    assert found["psnr"] == psnr(*inner)
+    assert found["psnr"] == luma_psnr(*inner)
     same = judge(wanted, wanted)
     assert same["ssim"] == pytest.approx(1)
     assert found["ssim"] < 0.999
