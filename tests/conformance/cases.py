@@ -12,7 +12,7 @@ import perceptual_jax as pj
 from perceptual_jax.backbones import BACKBONES
 from perceptual_jax.distance import Distance
 
-__all__ = ["CASES", "SHALLOW", "Case"]
+__all__ = ["CASES", "GRAM_MATRICES", "SHALLOW", "Case"]
 
 
 class Case(NamedTuple):
@@ -40,6 +40,8 @@ class Case(NamedTuple):
       stand_in: whether a random draw stands in for weights that are not to be had here.
       slope: relative tolerance of a float64 gradient to a difference over a step of 1e-8.
       largest: the largest pixel of which it is finite.
+      like: the label of a case that the same code computes, with other numbers: how batches, rows
+        and devices are treated is checked there.
     """
 
     label: str
@@ -60,6 +62,7 @@ class Case(NamedTuple):
     stand_in: bool = False
     slope: float = 1e-3
     largest: float = 1e15
+    like: str = ""
 
 
 def listed(spec: str, smallest: int = 1, **promises) -> Case:
@@ -103,6 +106,15 @@ def combined(label: str, smallest: int, combine: Callable[..., Distance], **prom
 
 
 SHALLOW = "layers=('relu1_2','relu2_2')"
+
+# Cases that others are like.
+LAPLACIAN = "laplacian-pyramid(levels=2, distance='l2')"
+GABOR = "gabor(window=8, stride=4)"
+SWD = "swd(num_projections=16)"
+GRAM_MATRICES = f"vgg16(metric='gram', {SHALLOW})"
+CONTEXTUAL = f"vgg16(metric='contextual', {SHALLOW})"
+SQUEEZENET = "squeezenet1_1(weights='random', layers=('fire2', 'pool3'))"
+
 GRAM = 2e-6  # Sums over all places, squared: their rounding is that of large numbers.
 
 CASES = {
@@ -115,32 +127,48 @@ CASES = {
         listed("gradient(gray=True)", 2, colour=True, bfloat16=0.09),
         listed("lp"),
         listed("fft-l1", maps=False),
-        listed("laplacian-pyramid(levels=2, distance='l2')", 4, maps=False, bfloat16=0.06),
-        listed("lap1(levels=2)", 4, maps=False, bfloat16=0.03),
+        listed(LAPLACIAN, 4, maps=False, bfloat16=0.06),
+        listed("lap1(levels=2)", 4, maps=False, bfloat16=0.03, like=LAPLACIAN),
         listed("gaussian-pyramid(levels=2, weights=(1, 2))", 2, maps=False),
         listed("ssim", 11),
-        listed("ssim(preset='skimage')", 7),
-        listed("ssim(preset='tensorflow')", 11),
-        listed("ssim(preset='matlab')", 11, colour=True),
-        listed("ssim(preset='luma')", 11, colour=True),
+        listed("ssim(preset='skimage')", 7, like="ssim"),
+        listed("ssim(preset='tensorflow')", 11, like="ssim"),
+        listed("ssim(preset='matlab')", 11, colour=True, like="ssim"),
+        listed("ssim(preset='luma')", 11, colour=True, like="ssim"),
         listed("ms-ssim(levels=2)", 21, maps=False),
-        listed("ms-ssim(levels='auto', preset='pytorch-msssim')", 11, maps=False),
+        listed(
+            "ms-ssim(levels='auto', preset='pytorch-msssim')",
+            11,
+            maps=False,
+            like="ms-ssim(levels=2)",
+        ),
         listed("ms-ssim-l1(levels=2)", 21, maps=False),
         listed("gmsd", 3, colour=True, maps=False, always_moves=False),
         listed("patch-rbf"),
-        listed("patch-rbf(padding=False, center='channel_mean', stride=2)", 3),
+        listed("patch-rbf(padding=False, center='channel_mean', stride=2)", 3, like="patch-rbf"),
         # Where a patch is flat but for rounding, its norm is that of the rounding.
-        listed("patch-rbf(center='mean', unit_norm=True)", float32=1e-4, gradient=1e-3),
-        listed("patch-laplace"),
+        listed(
+            "patch-rbf(center='mean', unit_norm=True)",
+            float32=1e-4,
+            gradient=1e-3,
+            like="patch-rbf",
+        ),
+        listed("patch-laplace", like="patch-rbf"),
         listed("patch-rbf-joint(patch_size=5)", 5, always_moves=False),
         listed("oriented-edges(window=8, stride=4)", 8, colour=True, bfloat16=0.03),
-        listed("gabor(window=8, stride=4)", 8, colour=True, bfloat16=0.22),
-        deep("gabor(filters='alexnet', window=8, stride=4)", 8),
+        listed(GABOR, 8, colour=True, bfloat16=0.22),
+        deep("gabor(filters='alexnet', window=8, stride=4)", 8, like=GABOR),
         exact_mmd("mmd", 32),
         # The root of a squared distance's rounding, 1e-16, is as large as the step.
-        exact_mmd("mmd(kernel='laplace', window=None)", 2, bfloat16=0.05, slope=0.1),
-        exact_mmd("mmd(kernel='arccos', patch_size=5, window=16, stride=8)", 16),
-        exact_mmd("mmd(kernel='multiscale', window=16)", 16),
+        exact_mmd(
+            "mmd(kernel='laplace', window=None)",
+            2,
+            bfloat16=0.05,
+            slope=0.1,
+            like="mmd-multiscale(stride=3)",
+        ),
+        exact_mmd("mmd(kernel='arccos', patch_size=5, window=16, stride=8)", 16, like="mmd"),
+        exact_mmd("mmd(kernel='multiscale', window=16)", 16, like="mmd"),
         exact_mmd("mmd-multiscale(stride=3)", 7),
         listed("mmd(kernel='linear')", 32, maps=False, rounding=1e-7),
         listed("mmd-linear", 7, maps=False, rounding=1e-6),
@@ -155,14 +183,15 @@ CASES = {
         ),
         listed("mmd-rff(num_features=64, window=1)", 2, colour=True),
         listed("mmd++(num_features=64)", 32, colour=True),
-        listed("mmd+++(num_features=64)", 32, colour=True),
-        listed("swd(num_projections=16)", 7, colour=True, maps=False, any_sizes=True),
+        listed("mmd+++(num_features=64)", 32, colour=True, like="mmd++(num_features=64)"),
+        listed(SWD, 7, colour=True, maps=False, any_sizes=True),
         listed(
             "swd(num_projections=16, projection='std', center='mean', power=2, stride=2)",
             7,
             colour=True,
             maps=False,
             any_sizes=True,
+            like=SWD,
         ),
         listed("swd++(num_projections=16)", 11, colour=True, maps=False),
         listed("windowed-swd(num_projections=16, window=16)", 16, colour=True, maps=False),
@@ -179,7 +208,7 @@ CASES = {
         deep(f"vgg16(metric='l2', {SHALLOW})", 2),
         deep(f"vgg16(metric='cosine', {SHALLOW})", 2),
         deep(
-            f"vgg16(metric='gram', {SHALLOW})",
+            GRAM_MATRICES,
             2,
             maps=False,
             any_sizes=True,
@@ -190,6 +219,7 @@ CASES = {
         deep(
             f"vgg16(metric='gram-trace', {SHALLOW})",
             2,
+            like=GRAM_MATRICES,
             maps=False,
             any_sizes=True,
             bfloat16=0.07,
@@ -205,7 +235,7 @@ CASES = {
             largest=1e4,
         ),
         deep(
-            f"vgg16(metric='contextual', {SHALLOW})",
+            CONTEXTUAL,
             2,
             maps=False,
             any_sizes=True,
@@ -218,6 +248,7 @@ CASES = {
         deep(
             "contextual(layers=('relu1_2', 'relu2_2'))",
             2,
+            like=CONTEXTUAL,
             maps=False,
             any_sizes=True,
             zero=False,
@@ -227,28 +258,44 @@ CASES = {
         ),
         deep("dists", 1, maps=False, bfloat16=0.6),
         deep("vgg16(layers={'pixels': 2.0, 'pool1': 0.5}, preprocess='signed')", 2),
-        deep(f"vgg16-random({SHALLOW})", 2),
-        deep(f"vgg16-random-zero-mean({SHALLOW})", 2),
-        deep("alexnet", 31, bfloat16=0.11),
+        deep(f"vgg16-random({SHALLOW})", 2, like="vgg16"),
+        deep(f"vgg16-random-zero-mean({SHALLOW})", 2, like="vgg16"),
+        deep("alexnet", 31, bfloat16=0.11, like="lpips-alex"),
         # Weights of these are not to be had here; their tables are tested against PyTorch.
         *(
-            deep(f"{name}(weights='random', layers=('pool1',))", 2)
+            deep(f"{name}(weights='random', layers=('pool1',))", 2, like="vgg16")
             for name in ("vgg11", "vgg13", "vgg19")
         ),
         *(
-            deep(f"{name}_bn(weights='random', layers=('relu1_1',))", 1)
+            deep(f"{name}_bn(weights='random', layers=('relu1_1',))", 1, like="vgg16")
             for name in ("vgg11", "vgg13", "vgg16", "vgg19")
         ),
-        deep("squeezenet1_0(weights='random', layers=('fire2',))", 9, bfloat16=0.05),
-        deep("squeezenet1_1(weights='random', layers=('fire2', 'pool3'))", 9, bfloat16=0.05),
-        deep("alexnet-random(layers=('relu1',))", 7),
-        deep("alexnet-random-zero-mean(layers=('pool1',))", 15, bfloat16=0.02),
+        deep(
+            "squeezenet1_0(weights='random', layers=('fire2',))", 9, bfloat16=0.05, like=SQUEEZENET
+        ),
+        deep(SQUEEZENET, 9, bfloat16=0.05),
+        deep("alexnet-random(layers=('relu1',))", 7, like="lpips-alex"),
+        deep("alexnet-random-zero-mean(layers=('pool1',))", 15, bfloat16=0.02, like="lpips-alex"),
         deep("lpips-alex", 31, bfloat16=0.21),
-        deep("lpips-alex(version='0.0')", 31, bfloat16=0.04),
-        deep("lpips-alex(heads=False)", 31, bfloat16=0.14),
+        deep("lpips-alex(version='0.0')", 31, bfloat16=0.04, like="lpips-alex"),
+        deep("lpips-alex(heads=False)", 31, bfloat16=0.14, like="lpips-alex"),
         deep("lpips-vgg", 16, bfloat16=0.06),
-        untrained("lpips-squeeze", 17, "squeezenet1_1", "lpips-squeeze-v0.1", bfloat16=0.06),
-        untrained("st-lpips-alex", 13, "alexnet-shift-tolerant", "st-lpips-alex", bfloat16=0.21),
+        untrained(
+            "lpips-squeeze",
+            17,
+            "squeezenet1_1",
+            "lpips-squeeze-v0.1",
+            bfloat16=0.06,
+            like="lpips-alex",
+        ),
+        untrained(
+            "st-lpips-alex",
+            13,
+            "alexnet-shift-tolerant",
+            "st-lpips-alex",
+            bfloat16=0.21,
+            like="st-lpips-vgg",
+        ),
         untrained("st-lpips-vgg", 2, "vgg16-shift-tolerant", "st-lpips-vgg", bfloat16=0.06),
         combined(
             "weighted sum",

@@ -14,7 +14,7 @@ from PIL import Image
 
 import perceptual_jax as pj
 from perceptual_jax.distance import Distance
-from tests.conformance.cases import CASES, SHALLOW
+from tests.conformance.cases import CASES, GRAM_MATRICES
 
 pytestmark = pytest.mark.usefixtures("weights_store")
 
@@ -62,8 +62,6 @@ def rungs(photo: str) -> np.ndarray:
 
 
 # --- Distances -----------------------------------------------------------------------------
-
-GRAM = f"vgg16(metric='gram', {SHALLOW})"
 
 # Every name with its default options, but these.
 OPTIONS = {
@@ -142,7 +140,7 @@ NEARER_AFTER = {
         "its layers see the image in steps of 4 and 8 pixels: after as many their features are the "
         "same again, elsewhere; in between the pooling gives others",
     ),
-    (GRAM, "shift"): (
+    (GRAM_MATRICES, "shift"): (
         1,
         2,
         "relu2_2 sees the image in steps of 2 pixels: after as many its features are the same "
@@ -152,7 +150,7 @@ NEARER_AFTER = {
 
 
 @pytest.mark.parametrize("ladder", LADDERS)
-@pytest.mark.parametrize("label", marked([*pj.names(), GRAM]))
+@pytest.mark.parametrize("label", marked([*pj.names(), GRAM_MATRICES]))
 def test_grows_with_distortion(label, ladder):
     """Every rung is farther than the one before, the first farther than the photo itself."""
     if (label, ladder) in NEARER_AFTER:
@@ -184,7 +182,7 @@ SHIFT_TOLERANT = {
     "swd": "where a patch is does not count",
     "lap-swd": "where a patch is does not count",
     "contextual": "the nearest feature vector may be anywhere",
-    GRAM: "where a feature is does not count",
+    GRAM_MATRICES: "where a feature is does not count",
     "dists": "its texture terms are means over the whole image",
 }
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.conformance.cases import CASES, SHALLOW, Case
+from tests.conformance.cases import CASES, GRAM_MATRICES, SHALLOW, Case
 
 pytestmark = pytest.mark.usefixtures("weights_store")
 
@@ -30,7 +30,7 @@ FAMILIES = {
     "mmd(kernel='laplace', window=None)": 2,
     "mmd++(num_features=64)": 3,
     "swd(num_projections=16, projection='std', center='mean', power=2, stride=2)": 4,
-    f"vgg16(metric='gram', {SHALLOW})": 3,
+    GRAM_MATRICES: 3,
     "contextual(layers=('relu1_2', 'relu2_2'))": 2,
     "lpips-alex": 2,
     "windows": 3,
@@ -298,7 +298,7 @@ PROOFS = (
             "swd(num_projections=16, projection='std', center='mean', power=2, stride=2)",
             f"vgg16(metric='l2', {SHALLOW})",
             f"vgg16(metric='cosine', {SHALLOW})",
-            f"vgg16(metric='gram', {SHALLOW})",
+            GRAM_MATRICES,
             f"vgg16(metric='gram-trace', {SHALLOW})",
             "lpips-alex",
             "lpips-alex(version='0.0')",

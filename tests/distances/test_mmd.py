@@ -1,6 +1,7 @@
 """MMD of patches: blockwise sums are the dense ones, random features and layers tend to them."""
 
 import math
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -69,6 +70,14 @@ def dense_of_images(x, y, size, kernel, sigmas, stride=1, window=None, window_st
     return total
 
 
+@cache
+def dense_value_and_gradients(**options):
+    """Once for all the ways in which pairs are cut into blocks; in float64."""
+    return jax.jit(
+        jax.value_and_grad(lambda x, y: dense_of_images(x, y, **options), argnums=(0, 1))
+    )(jnp.asarray(X), jnp.asarray(Y))
+
+
 def check(spec, monkeypatch, block=None, **options):
     """Value and gradient in both images, in float64."""
     if block is not None:
@@ -77,9 +86,7 @@ def check(spec, monkeypatch, block=None, **options):
         x, y = jnp.asarray(X), jnp.asarray(Y)
         distance = pj.make(spec)
         both = jax.jit(jax.value_and_grad(lambda x, y: distance({}, x, y).sum(), argnums=(0, 1)))
-        wanted, wanted_gradients = jax.jit(
-            jax.value_and_grad(lambda x, y: dense_of_images(x, y, **options), argnums=(0, 1))
-        )(x, y)
+        wanted, wanted_gradients = dense_value_and_gradients(**options)
         got, gradients = both(x, y)
         # Both cancel means of some units; 1e-10 of those is the rounding of either.
         np.testing.assert_allclose(got, wanted, rtol=1e-8, atol=1e-10)
