@@ -61,7 +61,7 @@ class Run:
       numbers: its results, nested as in results.json, without long lists.
       left_out: how many of them were too many.
       headline: the one number to show, or None.
-      pictures: `{name: URL from the page}`.
+      pictures: `{name: URL from the page}`, the one that stands for the run first.
       thumbnail: a data URL, or None.
     """
 
@@ -121,6 +121,7 @@ def _read(top: Path, path: Path) -> Run:
         whole = reported and (results is not None or "resume" not in options)
         run = dataclasses.replace(run, state="finished" if whole else "unfinished")
     pictures = _pictures(path, problems)
+    chosen = face(command, pictures, finished=run.state == "finished")
     started, log = _started(about or {}), path / "metrics.jsonl"
     shown, left_out = trimmed(results or {})
     return dataclasses.replace(
@@ -139,8 +140,11 @@ def _read(top: Path, path: Path) -> Run:
         numbers=shown,
         left_out=left_out,
         headline=headline(command, results or {}),
-        pictures={_text(str(file.relative_to(path))): _url(file, top) for file in pictures},
-        thumbnail=_thumbnail(command, pictures, problems, finished=run.state == "finished"),
+        pictures={
+            _text(str(file.relative_to(path))): _url(file, top)
+            for file in sorted(pictures, key=lambda file: file != chosen)
+        },
+        thumbnail=None if chosen is None else _thumbnail(chosen, problems),
         problems=_some(problems),  # Last: what is above adds to them.
     )
 
@@ -230,16 +234,11 @@ def _files_below(path: Path, problems: list[str]) -> Iterator[Path]:
         yield from (here / name for name in names if _is_file(here / name))
 
 
-def _thumbnail(
-    command: str, pictures: list[Path], problems: list[str], *, finished: bool
-) -> str | None:
-    chosen = face(command, pictures, finished=finished)
-    if chosen is None:
-        return None
+def _thumbnail(picture: Path, problems: list[str]) -> str | None:
     try:
-        return thumbnail(chosen)
+        return thumbnail(picture)
     except InputError as error:
-        problems.append(f"{_text(chosen.name)} {error}")
+        problems.append(f"{_text(picture.name)} {error}")
         return None
 
 

@@ -163,6 +163,7 @@ def test_pictures_of_folders_below_are_found_and_those_of_steps_come_last(runs):
         runs,
         "claims",
         "x",
+        results={},
         pictures=("l2-step-5.png", "z.png", "blur/a.png", "checkpoints/no.png"),
     )
     assert list(only(runs).pictures) == ["z.png", "l2-step-5.png", "blur/a.png"]
@@ -174,6 +175,7 @@ def test_the_thumbnail_is_small_and_of_the_picture_that_stands_for_the_run(runs)
     grid = Image.new("RGB", (2000, 600), "red")
     grid.paste("blue", (800, 0, 2000, 600))
     grid.save(folder / "grid.png")
+    assert list(only(runs).pictures) == ["grid.png", "a.png"]
     url = only(runs).thumbnail
     start = "data:image/webp;base64,"
     assert url.startswith(start)

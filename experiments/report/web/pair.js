@@ -228,7 +228,10 @@ function showNumbers(a, b) {
   const left = a.left_out + b.left_out;
   const parts = [];
   if (!rows.length) parts.push(element("p", { className: "soft" }, "Neither has any yet."));
-  else parts.push(...tableOf("numbers", "", rows));
+  else {
+    const reading = "Of distances and errors less is nearer; of PSNR, SSIM, scores and sharpness more is.";
+    parts.push(element("p", { className: "soft" }, reading), ...tableOf("numbers", "", rows));
+  }
   if (left) parts.push(element("p", { className: "soft more" }, `${left} more are in results.json.`));
   $("numbers").replaceChildren(...parts);
 }
