@@ -17,8 +17,8 @@ from tests.conformance.cases import CASES, GRAM_MATRICES, SHALLOW, Case
 pytestmark = pytest.mark.usefixtures("weights_store")
 
 # Every drawn shape is compiled anew, in half a second to five. So the fast tests take one case of
-# every file of distances, of those with the most branches, and the slow ones take all. The numbers
-# are of examples: fewer of what takes seconds to compile.
+# every file of distances, of those with the most branches, and the slow ones take all others but
+# those that are like another. The numbers are of examples: fewer of what takes seconds to compile.
 FAMILIES = {
     "lp": 8,
     "lap1(levels=2)": 4,
@@ -44,6 +44,7 @@ def cases_of(labels):
         [
             pytest.param(label, marks=() if label in FAMILIES else pytest.mark.slow)
             for label in labels
+            if label in FAMILIES or not CASES[label].like
         ],
     )
 

@@ -46,14 +46,14 @@ GLO = Command(
     1,
     ("**/*.png", "results.json", "data.json"),
     "*-step-*.png",
-    15,
+    10,
 )
 TWO_AFC = Command(
     "two-afc --distances l2 ssim --per-distortion 3 --size 32",
     2,
     ("distances/*", "*.png", "results.*"),
     "distances/*.npy",
-    35,
+    40,
     "from experiments.common import pairs; pairs._PART_IMAGES = 6",
 )
 
