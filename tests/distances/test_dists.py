@@ -83,8 +83,8 @@ def test_definition(network, size):
     distance = pj.make("dists")
     params = distance.init(jax.random.key(0))
     with jax.enable_x64(True):
-        run = jax.jit(lambda x, y: (distance(params, x, y), distance.terms(params, x, y)))
-        value, terms = run(x, y)
+        run = jax.jit(lambda params, x, y: (distance(params, x, y), distance.terms(params, x, y)))
+        value, terms = run(params, x, y)
     wanted = definition(network, x, y)
     for layer, part in wanted.items():
         np.testing.assert_allclose(terms[layer], part, rtol=1e-9)

@@ -35,7 +35,9 @@ def test_the_official_heads_are_lpips(weights_store, tmp_path):
     write_learned(path, Learned("lpips-alex(heads=False)", heads))
     learned, lpips = pj.make(str(path)), pj.make("lpips-alex")
     got, wanted = (
-        jax.value_and_grad(lambda x, d=d: d(d.init(jax.random.key(0)), x, Y).sum())(X)
+        jax.jit(jax.value_and_grad(lambda x, params, d=d: d(params, x, Y).sum()))(
+            X, d.init(jax.random.key(0))
+        )
         for d in (learned, lpips)
     )
     np.testing.assert_allclose(got[0], wanted[0], rtol=1e-6)

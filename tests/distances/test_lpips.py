@@ -42,8 +42,9 @@ def layer_maps(theirs, backbone, layers, heads, images, scaled=True):
 def check(distance, params, images, maps):
     """Terms, and their sum, the distance."""
     with jax.enable_x64(True):
-        run = jax.jit(lambda *images: (distance(params, *images), distance.terms(params, *images)))
-        value, terms = run(*images)
+        # Weights are an argument: XLA would make constants of them, and work on these for long.
+        run = jax.jit(lambda params, x, y: (distance(params, x, y), distance.terms(params, x, y)))
+        value, terms = run(params, *images)
     assert set(terms) == set(maps)
     means = {layer: found.mean(dim=(1, 2, 3)).numpy() for layer, found in maps.items()}
     for layer, wanted in means.items():

@@ -90,6 +90,7 @@ def chromium():
 @pytest.fixture
 def browse(chromium):
     """`browse(path, width=1300, dark=False, fragment="")` opens a file and returns the driver."""
+    from selenium.webdriver.support.ui import WebDriverWait
 
     def open_page(path, *, width: int = 1300, dark: bool = False, fragment: str = ""):
         screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
@@ -99,6 +100,9 @@ def browse(chromium):
         chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         chromium.get("about:blank")  # So that another fragment alone is a new page, too.
         chromium.get(path.resolve().as_uri() + fragment)
+        # On a busy machine the driver may be ahead of the page.
+        loaded = "return location.protocol == 'file:' && document.readyState == 'complete'"
+        WebDriverWait(chromium, 30).until(lambda driver: driver.execute_script(loaded))
         return chromium
 
     return open_page

@@ -83,14 +83,16 @@ def test_a_network_in_bfloat16_multiplies_in_it_and_gives_and_keeps_float32():
         made, changed = narrow.train(params, running, images)
         return jnp.square(made - images).mean(), (made, changed)
 
-    gradient, (made, changed) = jax.grad(loss, has_aux=True)(params)
+    gradient, (made, changed) = jax.jit(jax.grad(loss, has_aux=True))(params)
     assert dtypes((params, running, changed, made, gradient)) == {"float32"}
     program = jax.make_jaxpr(jax.grad(loss, has_aux=True))(params)
     products = [line for line in str(program).splitlines() if "dot_general[" in line]
     assert len(products) > 4
     assert all("bf16" in line.split("=")[0] for line in products)
     for use in ("use", "train"):
-        got, wanted = (getattr(each, use)(params, running, images) for each in (narrow, wide))
+        got, wanted = (
+            jax.jit(getattr(each, use))(params, running, images) for each in (narrow, wide)
+        )
         got, wanted = (each[0] if use == "train" else each for each in (got, wanted))
         assert got.dtype == jnp.float32
         np.testing.assert_allclose(got, wanted, atol=0.02)

@@ -56,12 +56,20 @@ def test_batched_loss_is_each_set_alone(weights_store, monkeypatch, on_cpu):
     images = jax.random.uniform(jax.random.key(1), (2, 48, 48, 3))
     targets = jax.random.uniform(jax.random.key(2), (2, 3, 48, 48, 3))
     embedded = embed_targets(distance, params, targets)
-    losses, pull = jax.vjp(lambda x: mean_loss(distance)((params, embedded), x), images)
-    (gradient,) = pull(jnp.ones(2))
+
+    @jax.jit
+    def side_by_side(context, images):
+        losses, pull = jax.vjp(lambda x: mean_loss(distance)(context, x), images)
+        return losses, *pull(jnp.ones(2))
+
+    @jax.jit
+    @jax.value_and_grad
+    def one_at_a_time(image, params, targets):
+        return distance(params, jnp.repeat(image, 3, axis=0), targets).mean()
+
+    losses, gradient = side_by_side((params, embedded), images)
     for i in range(2):
-        alone, gradient_alone = jax.value_and_grad(
-            lambda x, i=i: distance(params, jnp.repeat(x, 3, axis=0), targets[i]).mean()
-        )(images[i : i + 1])
+        alone, gradient_alone = one_at_a_time(images[i : i + 1], params, targets[i])
         np.testing.assert_allclose(losses[i], alone, rtol=1e-5)
         np.testing.assert_allclose(gradient[i], gradient_alone[0], atol=1e-6)
 
