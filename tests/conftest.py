@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+import tempfile
 
 # Before anything else: no test reaches beyond this machine.
 _ASKS = ("socket.connect", "socket.sendto", "socket.sendmsg")
@@ -34,6 +35,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 import jax
 import jaxtyping
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 # Shapes in the annotations of the library's inner functions hold, or the call fails. Modules that
 # users call directly answer for their arguments themselves.
@@ -63,6 +65,22 @@ hypothesis.settings.load_profile("repeatable")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def programs_on_disk():
+    """Keeps what is compiled in a folder that goes with this process.
+
+    A run and its resumption, or the operations of a network one by one, are the same programs in
+    many tests, and memory forgets them between tests. Two processes do not share a folder: one
+    might read what the other has not written to the end.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        compilation_cache.reset_cache()  # Modules may have compiled while they were collected.
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable
 from functools import cache, partial
 from typing import NamedTuple
@@ -12,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import perceptual_jax as pj
@@ -120,32 +118,6 @@ def embeddings(label: str):
     distance = subject(label)
     embed = jax.jit(distance.distance.embed)
     return embed(distance.params, X), embed(distance.params, Y)
-
-
-def keep_programs(folder: str | None, seconds: float, size: int) -> None:
-    """Sets where JAX keeps what took so many seconds to compile, and is as large."""
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", size)
-    compilation_cache.reset_cache()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs_on_disk():
-    """Keeps what is compiled, for `case` forgets it, in a folder that goes with this process.
-
-    The operations of a network, one by one, are those of every distance on it. Two processes do not
-    share a folder: one might read what the other has not written to the end.
-    """
-    before = (
-        jax.config.jax_compilation_cache_dir,
-        jax.config.jax_persistent_cache_min_compile_time_secs,
-        jax.config.jax_persistent_cache_min_entry_size_bytes,
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        keep_programs(folder, 0.0, -1)
-        yield
-        keep_programs(*before)
 
 
 @pytest.fixture(scope="module", params=CASES.values(), ids=CASES)
