@@ -1,7 +1,7 @@
 """A variational autoencoder of views of photographs, trained with an LPIPS term.
 
 python examples/vae_with_lpips.py --steps 400 --out vae.png
-python examples/vae_with_lpips.py --lpips 0.001      # nearly pixels alone: blurrier
+python examples/vae_with_lpips.py --lpips 0          # pixels alone: blurrier
 
 The picture has views that were not learned from in its first row, what their codes make of them in
 the second, and in the third what lies between the codes of the third and the sixth. Needs

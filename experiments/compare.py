@@ -119,12 +119,12 @@ def run(config: Config) -> dict[str, dict[str, float]]:
         if wanted is not None and not Path(wanted).parent.is_dir():
             raise InputError(f"cannot write {wanted}: there is no folder {Path(wanted).parent}")
     folder = start("compare", config, distances=distances)
-    without = [distance.name for distance in distances if distance.compare_maps is None]
+    without = [d.name for d in distances if d.compare_maps is None] if config.map else []
     with folder.discarded_on_error():
         results, pictures = _compare(config, distances, pairs, folder)
         table = _write(config, folder, results, pictures, without)
     console.print(table)
-    if config.map and without:
+    if without:
         console.print(f"not of places, so without a map: {', '.join(without)}")
     console.print(f"report: {folder.path / 'report.html'}")
     return results
@@ -237,7 +237,7 @@ def _write(
     pictures: _Pictures,
     without: Sequence[str],
 ) -> Table:
-    """The files; returns the table for the terminal. `without`: distances that have no map."""
+    """The files; returns the table for the terminal. `without`: whose maps are missing."""
     names = list(next(iter(results.values())))
     rows = [(pair, [values[d] for d in names]) for pair, values in results.items()]
     if len(rows) > 1:
@@ -263,8 +263,8 @@ def _write(
         report.text(f"The first {len(pictures)} of {len(results)} pairs.")
     if config.map:
         report.text("Every map has its own scale: black is no difference, yellow the most.")
-        if without:
-            report.text(f"Not of places, so without a map: {', '.join(without)}.")
+    if without:
+        report.text(f"Not of places, so without a map: {', '.join(without)}.")
     report.pictures(pictures)
     report.write(folder.path / "report.html")
     return table

@@ -203,7 +203,7 @@ def run(config: Config) -> dict[str, dict[str, Inversion]]:
                 )
                 found[kind][layer] = Inversion(
                     images[0],
-                    psnr(images[0], image[0]),
+                    psnr(images[0], image[0], most=100.0),
                     float(judged(judge_params, images, image)[0]),
                     loss,
                 )

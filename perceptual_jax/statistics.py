@@ -76,7 +76,7 @@ def relative_sharpness(
     return energy / gradient_energy(references, value_range=value_range).mean()
 
 
-def psnr(made: ArrayLike, wanted: ArrayLike) -> float:
+def psnr(made: ArrayLike, wanted: ArrayLike, *, most: float = float("inf")) -> float:
     """Peak signal-to-noise ratio in dB: 10 log10(1 / mean (made - wanted)^2).
 
     To train on, take `l2`, which is four times that mean: PSNR is 10 log10(4 / l2).
@@ -84,9 +84,11 @@ def psnr(made: ArrayLike, wanted: ArrayLike) -> float:
     Args:
       made: floats in [0, 1], of any shape: images, one channel of them, or some of their pixels.
       wanted: of the same shape.
+      most: what is given where both are the same, and the largest number at all: a finite one where
+        means are taken.
 
     Returns:
-      Computed in float64; infinite where both are the same.
+      At most `most`, computed in float64.
 
     Raises:
       InputError: for shapes that differ, and numbers that are no floats.
@@ -104,7 +106,7 @@ def psnr(made: ArrayLike, wanted: ArrayLike) -> float:
     if made.shape != wanted.shape:
         raise InputError(f"psnr: made is {made.shape}, wanted {wanted.shape}: they must be alike")
     error = np.square(made.astype(np.float64) - wanted.astype(np.float64)).mean()
-    return float(-10 * np.log10(error)) if error > 0 else float("inf")
+    return min(float(-10 * np.log10(error)), most) if error > 0 else most
 
 
 # --- Sets ----------------------------------------------------------------------------------

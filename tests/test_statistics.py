@@ -46,6 +46,8 @@ def test_psnr():
     half = np.full((2, 4, 4, 3), 0.5, np.float32)
     assert statistics.psnr(half, half + 0.1) == pytest.approx(20, abs=1e-4)
     assert statistics.psnr(half, half) == np.inf
+    assert statistics.psnr(half, half, most=100.0) == 100
+    assert statistics.psnr(half, half + 1e-7, most=100.0) == 100
     # Of l2: -10 log10 of a quarter of it.
     x, y = np.asarray(IMAGES[:1]), np.asarray(IMAGES[1:2])
     distance = float(pj.make("l2")({}, x, y)[0])

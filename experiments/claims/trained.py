@@ -69,7 +69,7 @@ def judge_by(specs: Sequence[str], wanted: np.ndarray, seed: int) -> Judge:
         found = jax.device_get(score(made, wanted))
         return {
             **{name: float(np.mean(values)) for name, values in found.items()},
-            "psnr": psnr(made, wanted),
+            "psnr": psnr(made, wanted, most=100.0),
             "sharpness": float(np.mean(relative_sharpness(made, wanted))),
         }
 

@@ -17,10 +17,6 @@ Judge = Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, float]]
 """`(made, wanted, mask) -> {measure: value}`, of uint8 images [h, w, 3] and a mask [h, w]."""
 
 
-_MOST_PSNR = 100.0
-"""In dB."""
-
-
 def judge_by(measures: Sequence[pj.Distance], *, seed: int) -> Judge:
     """PSNR of the colours inside of the mask, and means over it of distances' maps.
 
@@ -43,7 +39,7 @@ def judge_by(measures: Sequence[pj.Distance], *, seed: int) -> Judge:
     def judge(made: np.ndarray, wanted: np.ndarray, mask: np.ndarray) -> dict[str, float]:
         inside = made[mask].astype(np.float64) / 255, wanted[mask].astype(np.float64) / 255
         # A hole in a flat sky may be filled exactly, and means over pictures must be numbers.
-        found = {"psnr": min(psnr(*inside), _MOST_PSNR)}
+        found = {"psnr": psnr(*inside, most=100.0)}
         for name, draw in maps.items():
             where = np.asarray(draw(params[name], made[None], wanted[None]))[0]
             found[name] = float(where[mask].mean(dtype=np.float64))

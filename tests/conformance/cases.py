@@ -41,7 +41,7 @@ class Case(NamedTuple):
       slope: relative tolerance of a float64 gradient to a difference over a step of 1e-8.
       largest: the largest pixel of which it is finite.
       like: the label of a case that the same code computes, with other numbers: how batches, rows
-        and devices are treated is checked there.
+        and devices are treated is checked there, and what `test_properties` draws.
     """
 
     label: str
