@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import shutil
@@ -11,17 +12,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-import numpy as np
 
 from experiments.common import hosts
 from experiments.common.progress import console
+from perceptual_jax._files import write_whole
 from perceptual_jax.errors import InputError
 
 __all__ = ["best_step", "latest_step", "restore", "restore_latest", "save"]
 
 T = TypeVar("T")
 
-_LOSS, _DIGEST = "loss", "crc32"
+_LOSS = "loss"
+_SUMS = "crc32.json"
+"""In the folder of a step: the checksums of the other files in it."""
 
 
 def save(
@@ -44,12 +47,10 @@ def save(
     Raises:
       OSError: if the disk is full or the folder may not be written to; other steps are kept.
     """
-    # Several processes hold parts that need not fit into one: Orbax's own checks must do.
-    metadata: dict[str, Any] = {} if hosts.several() else {_DIGEST: _digest(state)}
-    if loss is not None:
-        metadata[_LOSS] = loss
-    _write((folder / str(step)).absolute(), state, metadata)
+    path = (folder / str(step)).absolute()
+    _write(path, state, {} if loss is None else {_LOSS: loss})
     if hosts.leads():
+        write_whole(path / _SUMS, json.dumps(_sums(path)).encode())
         _forget(folder, step, keep, best=loss is not None)
     hosts.wait()
 
@@ -127,35 +128,56 @@ def restore(folder: Path, step: int, like: T) -> T:
     """Reads `folder/<step>` into the structure, shapes, dtypes and shardings of `like`.
 
     Raises:
-      InputError: if the checkpoint cannot be read, is of another structure, or holds other numbers
+      InputError: if the checkpoint cannot be read, is of another structure, or holds other bytes
         than were saved.
     """
     from orbax.checkpoint.experimental import v1 as orbax
 
     logging.getLogger("absl").setLevel(logging.WARNING)
-    path = folder / str(step)
+    path = (folder / str(step)).absolute()
+    # Before Orbax finds out: every array that it was reading meanwhile then says so, at length.
+    if fault := _fault(path):
+        raise InputError(f"the checkpoint {path} cannot be read ({fault})")
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
     )
     try:
-        state = orbax.load(path.absolute(), abstract)
-        digest = (orbax.metadata(path.absolute()).custom_metadata or {}).get(_DIGEST)
+        return orbax.load(path, abstract)
     except Exception as error:  # Orbax raises errors of every kind on damaged files.
         reason = str(error).split("\n")[0][:200]
         raise InputError(f"the checkpoint {path} cannot be read ({reason})") from error
-    if not hosts.several() and digest not in (None, _digest(state)):
-        raise InputError(
-            f"the checkpoint {path} is damaged: it holds other numbers than were saved"
-        )
-    return state
 
 
-def _digest(state: object) -> int:
-    """Of all numbers: Orbax checks where arrays are, but not what is in them."""
+def _sums(path: Path) -> dict[str, int]:
+    """The checksum of every file of a step, by its path in there."""
+    return {
+        file.relative_to(path).as_posix(): _sum(file)
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file.name != _SUMS
+    }
+
+
+def _sum(file: Path) -> int:
     found = 0
-    for leaf in jax.tree.leaves(state):
-        found = zlib.crc32(np.asarray(leaf).tobytes(), found)
+    with file.open("rb") as opened:
+        while chunk := opened.read(1 << 20):
+            found = zlib.crc32(chunk, found)
     return found
+
+
+def _fault(path: Path) -> str | None:
+    """What is not as it was saved; None where nothing is, or no checksums were written yet."""
+    try:
+        if not (path / _SUMS).exists():
+            return None
+        for name, checksum in json.loads((path / _SUMS).read_bytes()).items():
+            if not (path / name).is_file():
+                return f"{name} is missing"
+            if _sum(path / name) != checksum:
+                return f"{name} holds other bytes than were saved"
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        return f"{_SUMS} or a file it lists: {error}"
+    return None
 
 
 def _steps(folder: Path) -> list[int]:

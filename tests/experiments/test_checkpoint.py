@@ -86,7 +86,11 @@ def remove_arrays(folder):
     shutil.rmtree(folder / "state" / "ocdbt.process_0")
 
 
-DAMAGES = {"flipped": lambda folder: flip(largest_file(folder)), "missing": remove_arrays}
+DAMAGES = {
+    "flipped": lambda folder: flip(largest_file(folder)),
+    "missing": remove_arrays,
+    "sums": lambda folder: (folder / "crc32.json").write_bytes(b"["),
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
@@ -108,6 +112,15 @@ def test_where_the_only_one_is_damaged_it_is_said_what_to_delete(tmp_path, damag
     damage(tmp_path / "10")
     with pytest.raises(InputError, match=f"delete {tmp_path} to start this training over"):
         checkpoint.restore_latest(tmp_path, random_state(0))
+
+
+def test_one_whose_checksums_were_not_written_yet_is_read(tmp_path):
+    """A process that is killed between a checkpoint and these loses nothing."""
+    checkpoint.save(tmp_path, 10, random_state(10))
+    (tmp_path / "10" / "crc32.json").unlink()
+    step, found = checkpoint.restore_latest(tmp_path, random_state(0))
+    assert step == 10
+    np.testing.assert_array_equal(found["weights"], random_state(10)["weights"])
 
 
 def test_nothing_saved_is_a_beginning(tmp_path):
