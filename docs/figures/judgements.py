@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.two_afc import Scores, score_figure
+from experiments.two_afc.report import score_figure
+from experiments.two_afc.scores import Scores
 from perceptual_jax.statistics import Interval
 
 OUT = Path(__file__).parent / "judgements.png"
