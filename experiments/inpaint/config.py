@@ -39,13 +39,13 @@ class Config:
     """How many crops a step takes under l1."""
     further_batch: int = 4
     """And under each other loss, whose networks cost more than the one that learns."""
-    steps: int = 2000
+    steps: int = 1000
     """How many steps the network takes under l1, with which all other losses begin."""
-    further_steps: int = 600
+    further_steps: int = 1600
     """How many steps each other loss takes from there."""
     learning_rate: float = 1e-3
     """Of Adam, under l1; it falls to 0 along half a cosine."""
-    further_learning_rate: float = 5e-4
+    further_learning_rate: float = 1e-3
     """And under each other loss."""
     clip: float = 0.0
     """The greatest norm of a gradient, which is scaled down to it; 0 for any."""
