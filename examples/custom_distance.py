@@ -53,7 +53,7 @@ def main():
     print("a tint:        ", distance({}, x, redder))
     print("less contrast: ", distance({}, x, darker))
     print("where:         ", distance.map({}, x, redder).shape)
-    print("gradient at x: ", jnp.abs(jax.grad(lambda z: distance({}, z, x).sum())(x)).max())
+    print("gradient:      ", jnp.abs(jax.grad(lambda z: distance({}, z, x).sum())(redder)).max())
 
     loss = pj.weighted_sum({"ssim": (1.0, pj.make("ssim")), "colour": (0.5, distance)})
     print("in a sum:      ", loss.terms(loss.init(jax.random.key(0)), x, redder))

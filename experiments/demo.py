@@ -21,6 +21,7 @@ from experiments import image_mean, style_transfer
 from experiments.common.choices import (
     DISLIKED,
     MILD,
+    ROOT_MEAN_SQUARE,
     agreement,
     compare_distortions,
     distorted_picture,
@@ -102,16 +103,16 @@ def run(config: Config) -> dict[str, dict[str, float]]:
     report = Report(
         "Which loss sees like a person?",
         "A loss for images stands in for a pair of eyes. Four experiments show what each of these "
-        "losses sees; everything here was computed on this machine, with the networks' real "
-        "pretrained weights.",
+        "losses sees; everything here was computed on this machine. Networks have their real "
+        "pretrained weights, but those that are called random.",
     )
     _add_distortions(report, distances, *pictures[_SHOWN], values[_SHOWN])
     _add_choices(report, agreed, len(values))
     report.heading("The mean of similar images")
     report.text(
         "Each row holds views of one photograph, moved and bent by a few pixels, and the one image "
-        "that is closest to all of them under each loss. Pixel losses answer with a blur, "
-        "losses on features with a sharp picture, also on random ones: what is sharp need not be "
+        "that is closest to all of them under each loss. l2 answers with a blur, losses on "
+        "features with a sharp picture, also on random ones: what is sharp need not be "
         "what people see. Sharpness is gradient energy relative to the views: 1 is as sharp as "
         "they are, and noise raises it too."
     )
@@ -127,7 +128,7 @@ def run(config: Config) -> dict[str, dict[str, float]]:
             "agreement": agreed,
         },
     )
-    console.print(f"demo: {folder.path / 'report.html'}")
+    console.print(f"report: {folder.path / 'report.html'}")
     return agreed
 
 
@@ -140,9 +141,9 @@ def _add_distortions(
 ) -> None:
     report.heading("Six distortions that l2 cannot tell apart")
     report.text(
-        "All six pictures are equally far from the original in l2. People barely mind the first "
-        "three and dislike the last three: a loss that agrees with people is green on the left and "
-        "red on the right."
+        "All six pictures are equally far from the original in l2, by a root mean square of "
+        f"{ROOT_MEAN_SQUARE:g} in [0, 1]. People barely mind the first three and dislike the last "
+        "three: a loss that agrees with people is green on the left and red on the right."
     )
     report.pictures(
         {_SHOWN: [(original, "original"), *((image, name) for name, image in distorted.items())]}
@@ -163,9 +164,9 @@ def _add_choices(report: Report, agreed: dict[str, dict[str, float]], pictures: 
         "two damaged versions, which is nearer? One version is damaged in a way that people barely "
         f"mind ({', '.join(MILD)}), one in a way that they dislike ({', '.join(DISLIKED)}), and "
         "both are equally far in l2. A score is how often the loss takes the first for the nearer, "
-        "one half where it cannot choose: .5 is chance, 1 is as people choose by Wang and Bovik, "
-        "Mean Squared Error: Love It or Leave It?, 2009. Nobody was asked here; perceptual-jax "
-        "two-afc scores losses against what people said."
+        "one half where it cannot choose: .5 is chance, and 1 is how people choose, as Wang and "
+        "Bovik found (Mean Squared Error: Love It or Leave It?, 2009). Nobody was asked here; "
+        "perceptual-jax two-afc scores losses against what people said."
     )
     report.table(
         ["loss", *(next(iter(agreed.values())))],
@@ -205,6 +206,7 @@ def _means(config: Config, out: str) -> image_mean.Config:
         sets=2,
         size=config.size,
         steps=config.steps,
+        snapshot_every=10,
         out=out,
         name="means",
         resume=begun,

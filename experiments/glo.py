@@ -239,7 +239,7 @@ def learn_under(
         config.epochs, config.batch, config.snapshot_every, config.seed, config.keep
     )
     count = len(learned.images)
-    decay_steps = config.decay_every * (count // config.batch)
+    decay_steps = schedule.steps(count, config.decay_every)
     code_rate, weight_rate = (
         optax.exponential_decay(rate, decay_steps, config.decay, staircase=True)
         for rate in (config.learning_rate, config.learning_rate / 10)

@@ -21,6 +21,7 @@ from experiments.compare import Score
 __all__ = [
     "DISLIKED",
     "MILD",
+    "ROOT_MEAN_SQUARE",
     "agreement",
     "compare_distortions",
     "distorted_picture",

@@ -125,11 +125,11 @@ def _curves(outcomes: Mapping[str, Outcome], watched: str) -> Figure:
         # From where the training under l1 ended; its loss is another.
         begun = outcome.metrics[-len(own) - 1 : -len(own)]
         values = [(line["step"], line["psnr"]) for line in [*begun, *own]]
-        left.plot(*zip(*values, strict=True), label=name)
-        right.plot(steps, losses / max(losses[0], 1e-30), label=name)
+        left.plot(*zip(*values, strict=True), ".-", label=name)
+        right.plot(steps, losses / max(losses[0], 1e-30), ".-", label=name)
     left.set(xlabel="step", ylabel=f"PSNR {watched} (dB)")
     right.set(xlabel="step", ylabel="loss / first logged loss")
-    left.legend(fontsize=8)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     return figure

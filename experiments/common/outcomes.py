@@ -139,8 +139,8 @@ def add_outcomes(
     report.pictures(_by_sampler(outcomes, "samples"))
     report.heading("Interpolations")
     report.text(
-        "codes: from one held-out image's code to another's, in equal steps. Others: between two "
-        "samples, along an arc in the noise that the sampler makes codes of."
+        "Rows called codes go from one held-out image's code to another's, in equal steps; others "
+        "from one sample to another, along an arc in the noise that the sampler makes codes of."
     )
     report.pictures(_by_sampler(outcomes, "interpolations"))
     report.heading("Reconstructions of images learned from")
@@ -251,11 +251,12 @@ def curves(outcomes: Mapping[str, Outcome]) -> Figure:
     for name, outcome in outcomes.items():
         epochs = [line["epoch"] for line in outcome.metrics]
         losses = np.array([line["loss"] for line in outcome.metrics])
-        left.plot(epochs, losses / max(losses[0], 1e-30), label=name)
-        right.plot(epochs, [line["sharpness"] for line in outcome.metrics], label=name)
+        # With points: a short run logs one line, of which there is no curve.
+        left.plot(epochs, losses / max(losses[0], 1e-30), ".-", label=name)
+        right.plot(epochs, [line["sharpness"] for line in outcome.metrics], ".-", label=name)
     left.set(xlabel="epoch", ylabel="loss / first logged loss")
     right.set(xlabel="epoch", ylabel="sharpness relative to originals")
-    right.legend(fontsize=8)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -104,7 +104,7 @@ def distances_of_pairs(
     hosts.wait()  # Until all know what is to be done.
     with (
         closing(read_ahead(read, list(mine.values()))) as images,
-        progress("distances", len(rows) * len(pairs), unit="distances", done=done) as advance,
+        progress("distances", len(rows) * len(pairs), unit="pairs", done=done) as advance,
     ):
         for part, pictures in zip(todo, images, strict=True):
             for group in work:

@@ -37,7 +37,7 @@ class Advance(Protocol):
 
 @contextmanager
 def progress(title: str, total: int, *, unit: str = "steps", done: int = 0) -> Iterator[Advance]:
-    """Shows the progress of a loop.
+    """Shows the progress of a loop; the rate leaves out what is done first, which compiles.
 
     Args:
       title: what is going on.
@@ -49,7 +49,18 @@ def progress(title: str, total: int, *, unit: str = "steps", done: int = 0) -> I
       The function to call when some are done.
     """
     begun = time.perf_counter()
-    start = done
+    first: tuple[float, int] | None = None
+
+    def advanced(count: int) -> float | None:
+        """How many a second since the first ones; None for those."""
+        nonlocal done, first
+        done += count
+        now = time.perf_counter()
+        if first is None:
+            first = (now, done)
+            return None
+        return (done - first[1]) / max(now - first[0], 1e-9)
+
     if console.is_terminal:
         columns = (
             TextColumn("{task.description}", markup=False),
@@ -62,10 +73,9 @@ def progress(title: str, total: int, *, unit: str = "steps", done: int = 0) -> I
             task = bar.add_task(title, total=total, completed=done, rate="")
 
             def advance(count: int = 1) -> None:
-                nonlocal done
-                done += count
-                rate = (done - start) / max(time.perf_counter() - begun, 1e-9)
-                bar.update(task, advance=count, rate=f"{rate:.3g} {unit}/s")
+                rate = advanced(count)
+                shown = "" if rate is None else f"{rate:.3g} {unit}/s"
+                bar.update(task, advance=count, rate=shown)
 
             yield advance
         return
@@ -73,13 +83,15 @@ def progress(title: str, total: int, *, unit: str = "steps", done: int = 0) -> I
     said = begun
 
     def say(count: int = 1) -> None:
-        nonlocal done, said
-        done += count
+        nonlocal said
+        rate = advanced(count)
         now = time.perf_counter()
         if now - said >= _SECONDS_BETWEEN_LINES or done >= total:
             said = now
-            rate = (done - start) / max(now - begun, 1e-9)
-            left = (total - done) / max(rate, 1e-9)
-            console.print(f"{title}: {done}/{total} {unit}, {rate:.3g}/s, {left:.0f} s left")
+            if rate is None:
+                pace = f" after {now - begun:.0f} s"
+            else:
+                pace = f", {rate:.3g}/s, {(total - done) / max(rate, 1e-9):.0f} s left"
+            console.print(f"{title}: {done}/{total} {unit}{pace}")
 
     yield say

@@ -110,6 +110,7 @@ def under_each(
             folder=folder,
         )
         check_batches(len(learned.images), config.batch, config.microbatches)
+    console.print(f"{len(learned.images)} images to learn from, {len(held.images)} held out")
     judge = judge_by(measures, batch=config.batch, seed=config.seed)
     # Networks begin with grey pictures: there the parts of a sum are made equally large.
     wanted = floats(learned.images[: config.batch])
@@ -248,7 +249,4 @@ def _write(
     for name, values in results.items():
         table = ", ".join(f"{measure} {value:.4g}" for measure, value in values.items())
         console.print(f"{name}: held-out {table}")
-        for row, found in sets[name].items():
-            table = ", ".join(f"{measure} {value:.4g}" for measure, value in found.items())
-            console.print(f"{name}, {row}: {table}")
     console.print(f"report: {folder.path / 'report.html'}")

@@ -85,7 +85,8 @@ class Schedule(NamedTuple):
     """When things happen.
 
     Attributes:
-      epochs: how often every image is seen; or how many epochs of a source are taken.
+      epochs: how often every image is seen, on average where batches do not divide their number;
+        or how many epochs of a source are taken.
       batch: how many images a step takes.
       snapshot_every: in steps: a checkpoint is saved and a line logged.
       seed: of the batches' order.
@@ -100,9 +101,9 @@ class Schedule(NamedTuple):
     keep: int = 1
     augment: tuple[Augmentation, ...] = ()
 
-    def steps(self, images: int) -> int:
-        """Of how many steps training is; what does not fill a batch waits for the next epoch."""
-        return self.epochs * (images // self.batch)
+    def steps(self, images: int, epochs: int | None = None) -> int:
+        """How many steps see every image that often; by default, of how many training is."""
+        return max(1, round((self.epochs if epochs is None else epochs) * images / self.batch))
 
 
 class Trained(NamedTuple):
@@ -188,9 +189,12 @@ def lowered(
 
 
 def batch_rows(count: int, schedule: Schedule, step: int) -> np.ndarray:
-    """Which images a step takes: [batch], of the epoch's own permutation of `count`."""
-    epoch, part = divmod(step, count // schedule.batch)
-    order = np.random.default_rng([schedule.seed, epoch]).permutation(count)
+    """Which images a step takes: [batch], each once.
+
+    As many steps as they fill share a permutation of all `count`, of which the rest is left out.
+    """
+    turn, part = divmod(step, count // schedule.batch)
+    order = np.random.default_rng([schedule.seed, turn]).permutation(count)
     return order[part * schedule.batch : (part + 1) * schedule.batch].astype(np.int32)
 
 
@@ -300,8 +304,11 @@ def train(
       Interrupted: when asked to stop, after saving.
     """
     title = " ".join(label.values())
-    epoch = images.epoch if isinstance(images, Source) else len(images) // schedule.batch
-    steps, every = schedule.epochs * epoch, schedule.snapshot_every
+    if isinstance(images, Source):
+        epoch, steps = float(images.epoch), schedule.epochs * images.epoch
+    else:
+        epoch, steps = len(images) / schedule.batch, schedule.steps(len(images))
+    every = schedule.snapshot_every
     placement = _Placement.of(schedule.batch)
     advance = _advance(method, placement)
     params = hosts.placed(method.distance.init(jax.random.fold_in(key, 0)), placement.copied)

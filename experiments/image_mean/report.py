@@ -116,11 +116,12 @@ def curves(means: dict[str, Mean]) -> Figure:
             continue
         steps = [line["step"] for line in mean.metrics]
         losses = np.array([np.mean(line["loss"]) for line in mean.metrics])
-        left.plot(steps, losses / max(losses[0], 1e-30), label=distance)
-        right.plot(steps, [np.mean(line["sharpness"]) for line in mean.metrics], label=distance)
+        left.plot(steps, losses / max(losses[0], 1e-30), ".-", label=distance)
+        sharpness = [np.mean(line["sharpness"]) for line in mean.metrics]
+        right.plot(steps, sharpness, ".-", label=distance)
     left.set(xlabel="step", ylabel="loss / first logged loss")
     right.set(xlabel="step", ylabel="sharpness relative to inputs")
-    right.legend(fontsize=8)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -41,7 +41,7 @@ class Config:
     """And under each other loss, whose networks cost more than the one that learns."""
     steps: int = 1000
     """How many steps the network takes under l1, with which all other losses begin."""
-    further_steps: int = 1600
+    further_steps: int = 2400
     """How many steps each other loss takes from there."""
     learning_rate: float = 1e-3
     """Of Adam, under l1; it falls to 0 along half a cosine."""

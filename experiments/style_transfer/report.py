@@ -51,8 +51,8 @@ def write_results(
         own = [transfer for (d, _, _), transfer in drawn.items() if d == distance]
         own.sort(key=lambda transfer: transfer.losses.get("style", [0.0])[-1])
         console.print(
-            f"{short_name(distance)}: of the style's distance {_left(config, own[0])} to "
-            f"{_left(config, own[-1])}, "
+            f"{short_name(distance)}: of the style's distance "
+            f"{' to '.join(dict.fromkeys(_left(config, each) for each in (own[0], own[-1])))}, "
             f"{np.mean([transfer.seconds_per_step for transfer in own]):.2f} s a step"
         )
     console.print(f"report: {folder.path / 'report.html'}")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich.table import Table
+from rich.table import Column, Table
 
 from experiments.common.progress import console
 from experiments.common.report import Report
@@ -33,7 +34,7 @@ def write(
       found: distances [m, t, 1 or 2], of every triplet or pair.
       scores: of these.
     """
-    header, rows = _table_of(scores)
+    header, rows = _table_of(scores, digits=5)
     text = io.StringIO()
     csv.writer(text).writerows([header, *rows])
     write_whole(folder.path / "results.csv", text.getvalue().encode())
@@ -43,8 +44,8 @@ def write(
     figure = score_figure(scores, config.test, human=data.human)
     figure.savefig(folder.path / "scores.png", dpi=110)
     _page(config, data, found, scores, figure).write(folder.path / "report.html")
-    table = Table("distance", "score", "95% interval", box=None)
-    for row in rows:
+    table = Table(Column("distance", overflow="fold"), "score", "95% interval", box=None)
+    for row in _table_of(scores, digits=3)[1]:
         table.add_row(row[0], row[-3], f"{row[-2]} to {row[-1]}" if row[-1] else "")
     console.print(table)
     if not data.human:
@@ -52,12 +53,12 @@ def write(
     console.print(f"report: {folder.path / 'report.html'}")
 
 
-def _table_of(scores: Scores) -> tuple[list[str], list[list[str]]]:
+def _table_of(scores: Scores, digits: int) -> tuple[list[str], list[list[str]]]:
     """Headers and rows: every distance's score on every part, best first; then people's."""
     last = scores.scores[scores.parts[-1]]
 
     def text(value: float) -> str:
-        return f"{value:.5f}"
+        return f"{value:.{digits}f}"
 
     rows = [
         [
@@ -70,7 +71,8 @@ def _table_of(scores: Scores) -> tuple[list[str], list[list[str]]]:
     ]
     if scores.ceiling:
         rows.append(["people", *(text(scores.ceiling[part]) for part in scores.parts), "", ""])
-    return ["distance", *scores.parts, "low", "high"], rows
+    parts = scores.parts if len(scores.parts) > 1 else ("score",)
+    return ["distance", *parts, "low", "high"], rows
 
 
 def _as_json(config: Config, data: Judgements, scores: Scores) -> dict:
@@ -120,10 +122,11 @@ def _page(
 ) -> Report:
     ranked = scores.ranked
     report = Report("Which distance sees like people do?", _ABOUT[config.test])
+    report.text(f"{len(data.judge)} judgements of {len(data.names)} images.")
     if not data.human:
         report.text(STAND_IN_NOTE)
     report.figure(figure, "Every distance's score, with its interval")
-    report.table(*_table_of(scores))
+    report.table(*_table_of(scores, digits=3))
     if scores.ceiling:
         report.text(
             "People do not agree with each other: a person who chooses as often as all of them "
@@ -148,8 +151,8 @@ def _page(
         _add_galleries(report, config, data, found, scores)
     report.how_it_was_made(
         config,
-        f"{len(data.judge)} judgements of {len(data.names)} images, every image resized to "
-        f"{config.size}x{config.size} pixels with Pillow's bicubic filter.",
+        f"Every image was resized to {config.size}x{config.size} pixels with Pillow's bicubic "
+        "filter.",
     )
     return report
 
@@ -205,8 +208,9 @@ def _triplet_rows(
             read_resized(data, config.size, index) for index in data.items[place].tolist()
         )
         chosen = data.judge[place] if second else 1 - data.judge[place]
-        rows[f"{label}, {place + 1}"] = [
-            (reference, "reference"),
+        name = Path(data.names[data.items[place, 0]]).name if data.human else "reference"
+        rows[f"{label}, triplet {place + 1}"] = [
+            (reference, name),
             (both[second], f"p{second}, nearer to the distance; {_said(data, chosen)}"),
             (both[1 - second], f"p{1 - second}, farther; {_said(data, 1 - chosen)}"),
         ]

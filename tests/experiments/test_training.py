@@ -79,6 +79,17 @@ def test_every_epoch_sees_every_image_once_in_another_order():
     np.testing.assert_array_equal(rows[6], batch_rows(20, schedule, 6))
 
 
+def test_what_fills_no_batch_is_seen_as_often_as_the_rest():
+    """31 images, 16 a step, 20 times: 39 steps, in none of which an image comes twice."""
+    schedule = Schedule(epochs=20, batch=16, snapshot_every=1)
+    assert schedule.steps(31) == 39
+    rows = [batch_rows(31, schedule, step) for step in range(39)]
+    assert all(len(set(each)) == 16 for each in rows)
+    seen = np.bincount(np.concatenate(rows), minlength=31)
+    assert seen.min() > 10
+    assert abs(seen.mean() - 20) < 0.5
+
+
 def test_the_names_decide_what_is_held_out(tmp_path, picture):
     for i in range(12):
         picture(f"data/{i}.png", seed=i, size=(20, 30))
