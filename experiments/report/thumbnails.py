@@ -25,7 +25,7 @@ _FORMATS = ("PNG", "JPEG", "WEBP")
 _FACES = {
     "autoencoder": "reconstructions",
     "cluster": "scores",
-    "demo": "grid",
+    "demo": "grid.",
     "glo": "reconstructions",
     "image-mean": "grid",
     "invert": "after-relu",
@@ -34,6 +34,8 @@ _FACES = {
 }
 """What the names of the pictures begin with that stand for a command's runs; else its first."""
 _PLOTS = "scores"
+_FLATTEST_PLOT = 3.0
+"""Width to height. A flatter one, of few distances, is a hairline on a card: a number says more."""
 _SIZE = (480, 320)
 """Twice the pixels of a card's picture on a page 1300 pixels wide, for fine displays."""
 _WIDEST, _TALLEST = 2.0, 1.0
@@ -81,20 +83,26 @@ def face(command: str, pictures: Sequence[Path], *, finished: bool) -> Path | No
     return next((path for path in pictures if path.name.startswith(prefix)), pictures[0])
 
 
-def thumbnail(path: Path) -> str:
+def thumbnail(path: Path) -> str | None:
     """A picture as a data URL of a WebP image of at most 480 x 320 pixels; of a plot, all of it.
+
+    Returns:
+      None for a plot too flat to be read at that size.
 
     Raises:
       InputError: if it cannot be read; the message goes on after the file's name.
     """
+    is_plot = path.name.startswith(_PLOTS)
     with _open(path) as picture:
+        if is_plot and picture.width > _FLATTEST_PLOT * picture.height:
+            return None
         try:
             small = picture.convert("RGBA")
-            if not path.name.startswith(_PLOTS):
+            if not is_plot:
                 small = small.crop(_shown_part(*picture.size))
             small.thumbnail(_SIZE, reducing_gap=2.0)
             # A card is filled with its picture: of a plot nothing may be cut away for that.
-            size = _SIZE if path.name.startswith(_PLOTS) else small.size
+            size = _SIZE if is_plot else small.size
             flat = Image.new("RGB", size, "white")
             place = (size[0] - small.width) // 2, (size[1] - small.height) // 2
             flat.paste(small, place, small.getchannel("A"))

@@ -187,8 +187,8 @@ def test_the_thumbnail_is_small_and_of_the_picture_that_stands_for_the_run(runs)
 
 def test_the_thumbnail_of_a_plot_is_all_of_it(runs):
     folder = write_run(runs, "two-afc", "x", results={}, pictures=())
-    plot = Image.new("RGB", (2000, 600), "red")
-    plot.paste("blue", (1000, 0, 2000, 600))
+    plot = Image.new("RGB", (2000, 700), "red")
+    plot.paste("blue", (1000, 0, 2000, 700))
     plot.save(folder / "scores.png")
     data = base64.b64decode(only(runs).thumbnail.partition(",")[2])
     picture = Image.open(io.BytesIO(data))
@@ -197,6 +197,24 @@ def test_the_thumbnail_of_a_plot_is_all_of_it(runs):
     assert left[0] > 200 > left[2]
     assert right[2] > 200 > right[0]
     assert min(below) > 240  # white
+
+
+def test_a_plot_too_flat_to_be_read_stands_for_no_run(runs):
+    folder = write_run(runs, "two-afc", "x", results={}, pictures=())
+    Image.new("RGB", (990, 162), "white").save(folder / "scores.png")
+    run = only(runs)
+    assert run.thumbnail is None
+    assert run.problems == ()
+    assert list(run.pictures) == ["scores.png"]
+
+
+def test_the_grid_of_means_stands_for_the_demo_not_one_with_a_blank_corner(runs):
+    pictures = ("image-mean/means/grid.png", "style-transfer/styles/grid-vgg16.png")
+    folder = write_run(runs, "demo", "x", results={}, pictures=())
+    for picture in pictures:
+        (folder / picture).parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / picture)
+    assert next(iter(only(runs).pictures)) == pictures[0]
 
 
 # --- Folders that are broken or hostile ----------------------------------------------------
