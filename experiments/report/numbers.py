@@ -25,60 +25,68 @@ class Headline(NamedTuple):
       what: what was measured; numbers of the same can be sorted.
       value: the number.
       whose: what it was measured of: of several distances the best, or "".
-      larger_is_better: which way is up.
+      off: how far it is from the best: less is better.
+      comparable: whether numbers of another `whose` can be sorted with it.
     """
 
     what: str
     value: float
     whose: str
-    larger_is_better: bool
+    off: float
+    comparable: bool
 
 
 # --- The headline --------------------------------------------------------------------------
 
 
 class _Best(NamedTuple):
-    """How to find a headline: numbers along a path through results.json, `*` being any key.
+    """How to find a headline: numbers along a path through results.json.
 
     Attributes:
-      path: the keys.
-      group: which of the `*` names what is compared; over the others the mean is taken.
-      choose: which of what is compared is shown: max, min, or the first.
+      path: the keys; `*` is any, and `_WHOLE` the one that is all of its parts, or any.
+      group: which of these two names what is compared; over the others the mean is taken.
+      off: how far a number is from the best: of what is compared the least is shown.
       what: what is measured, for a person.
+      first: show the first instead, of what does not compare.
     """
 
     path: tuple[str, ...]
     group: int
-    choose: Callable[[dict[str, float]], str]
+    off: Callable[[float], float]
     what: str
+    first: bool = False
 
 
-def _largest(means: dict[str, float]) -> str:
-    return max(means, key=lambda name: means[name])
+_WHOLE = "all, or *"
+"""In a path: the key `all`, which counts every item once; any key where there is none."""
 
 
-def _smallest(means: dict[str, float]) -> str:
-    return min(means, key=lambda name: means[name])
+def _less(value: float) -> float:
+    return value
 
 
-def _first(means: dict[str, float]) -> str:
-    return next(iter(means))
+def _more(value: float) -> float:
+    return -value
+
+
+def _near_one(value: float) -> float:
+    return abs(value - 1)
 
 
 _HEADLINES = {
-    "demo": _Best(("agreement", "*", "*"), 0, _largest, "agreement"),
-    "compare": _Best(("*", "*"), 1, _first, "mean distance"),
-    "two-afc": _Best(("scores", "*", "*", "mean"), 0, _largest, "agreement"),
-    "train-metric": _Best(("trained", "mean"), 0, _largest, "agreement"),
-    "image-mean": _Best(("sharpness", "*", "*"), 0, _largest, "sharpness"),
-    "cluster": _Best(("results", "*", "scores", "*", "nmi"), 0, _largest, "NMI"),
-    "style-transfer": _Best(("transfers", "*", "losses", "style"), 0, _smallest, "style loss"),
-    "invert": _Best(("*", "*", "lpips"), 0, _smallest, "LPIPS"),
-    "autoencoder": _Best(("held_out", "*", "lpips-alex"), 0, _smallest, "LPIPS, held out"),
-    "glo": _Best(("held_out", "*", "lpips-alex"), 0, _smallest, "LPIPS, held out"),
-    "super-resolution": _Best(("means", "*", "*", "lpips-alex"), 1, _smallest, "LPIPS"),
-    "inpaint": _Best(("means", "*", "*", "lpips-alex"), 1, _smallest, "LPIPS in the holes"),
-    "fast-style": _Best(("seconds", "*"), 0, _first, "s a picture"),
+    "demo": _Best(("agreement", "*", _WHOLE), 0, _more, "agreement"),
+    "compare": _Best(("*", "*"), 1, _less, "mean distance", first=True),
+    "two-afc": _Best(("scores", "*", _WHOLE, "mean"), 0, _more, "agreement"),
+    "train-metric": _Best(("trained", "mean"), 0, _more, "agreement"),
+    "image-mean": _Best(("sharpness", "*", "*"), 0, _near_one, "sharpness"),
+    "cluster": _Best(("results", "*", "scores", "*", "nmi"), 0, _more, "NMI"),
+    "style-transfer": _Best(("transfers", "*", "losses", "style"), 0, _less, "style loss"),
+    "invert": _Best(("*", "*", "lpips"), 0, _less, "LPIPS"),
+    "autoencoder": _Best(("held_out", "*", "lpips-alex"), 0, _less, "LPIPS, held out"),
+    "glo": _Best(("held_out", "*", "lpips-alex"), 0, _less, "LPIPS, held out"),
+    "super-resolution": _Best(("means", "*", "*", "lpips-alex"), 1, _less, "LPIPS"),
+    "inpaint": _Best(("means", "*", "*", "lpips-alex"), 1, _less, "LPIPS in the holes"),
+    "fast-style": _Best(("seconds", "*"), 0, _less, "s a picture", first=True),
 }
 """What a person asks of a run first. A command without one shows its pictures alone."""
 
@@ -89,35 +97,41 @@ def headline(command: str, results: dict[str, Any]) -> Headline | None:
         return _claims(results)
     if command not in _HEADLINES:
         return None
-    path, group, choose, what = _HEADLINES[command]
+    best = _HEADLINES[command]
     found: dict[str, list[float]] = {}
-    for names, number in _along(results, path):
-        found.setdefault(names[group] if names else "", []).append(number)
+    for names, number in _along(results, best.path):
+        found.setdefault(names[best.group] if names else "", []).append(number)
     if not found:
         return None
     means = {name: math.fsum(values) / len(values) for name, values in found.items()}
-    whose = choose(means)
-    return Headline(what, _rounded(means[whose]), whose[:_LONGEST_TEXT], choose is _largest)
+    off = {name: best.off(mean) for name, mean in means.items()}
+    whose = next(iter(off)) if best.first else min(off, key=lambda name: off[name])
+    return Headline(
+        best.what, _rounded(means[whose]), whose[:_LONGEST_TEXT], off[whose], not best.first
+    )
 
 
 def _along(
     value: Any, path: tuple[str, ...], names: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], float]]:
-    """All finite numbers along a path, each with the keys that stood for its `*`."""
+    """All finite numbers along a path, each with the keys that stood for its `*` and `_WHOLE`."""
     if not path:
         if _is_number(value):
             yield names, float(value)
         return
-    for key, below in _items(value):
-        if path[0] in ("*", key):
-            yield from _along(below, path[1:], (*names, key) if path[0] == "*" else names)
+    inside, named = dict(_items(value)), path[0] not in ("*", _WHOLE)
+    wanted = path[0] if named else "all" if path[0] == _WHOLE and "all" in inside else None
+    for key, below in inside.items():
+        if wanted in (None, key):
+            yield from _along(below, path[1:], names if named else (*names, key))
 
 
 def _claims(results: dict[str, Any]) -> Headline | None:
     verdicts = [each.get("verdict") for each in results.values() if isinstance(each, dict)]
     if not verdicts:
         return None
-    return Headline(f"of {len(verdicts)} claims hold", verdicts.count("holds"), "", True)
+    hold = verdicts.count("holds")
+    return Headline(f"of {len(verdicts)} claims hold", hold, "", _more(hold), comparable=True)
 
 
 # --- Numbers to compare --------------------------------------------------------------------

@@ -13,7 +13,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -34,6 +34,7 @@ _MOST_PICTURES = 150
 _MOST_OPTIONS = 200
 _MOST_PROBLEMS = 12
 _LONGEST_TEXT = 300
+_LONGEST_GIVEN = 40
 _YEAR_9999 = 253_370_764_800.0
 _TAIL = 2**16
 """Bytes of metrics.jsonl that its last line is sought in."""
@@ -56,6 +57,7 @@ class Run:
       step: the last that was logged, or None.
       resume: the command that goes on with it, or None.
       report: from the page to its report, as a URL, or None.
+      given: the two that were compared, the ends of their paths; of other commands nothing.
       options: `{option: value as text}`.
       made_with: `{package, devices or weights: text}`.
       numbers: its results, nested as in results.json, without long lists.
@@ -75,6 +77,7 @@ class Run:
     step: int | None = None
     resume: str | None = None
     report: str | None = None
+    given: tuple[str, ...] = ()
     options: dict[str, str] = dataclasses.field(default_factory=dict)
     made_with: dict[str, str] = dataclasses.field(default_factory=dict)
     numbers: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -131,6 +134,7 @@ def _read(top: Path, path: Path) -> Run:
         step=_last_step(log) if _is_file(log) else None,
         resume=_resume(path, command, options) if run.state == "unfinished" else None,
         report=_url(path / "report.html", top) if reported else None,
+        given=_given(options) if command == "compare" else (),
         options={
             _text(key): _value(value)
             for key, value in list(options.items())[:_MOST_OPTIONS]
@@ -159,6 +163,18 @@ def _resume(path: Path, command: str, options: dict[str, Any]) -> str | None:
     if command not in COMMANDS or "resume" not in options or not is_name(path.name):
         return None
     return RunFolder(path, command).resume_command
+
+
+def _given(options: dict[str, Any]) -> tuple[str, ...]:
+    """The last parts of the paths `a` and `b`: as many of three as tell them apart, else one."""
+    paths = [options.get(key) for key in ("a", "b")]
+    parts = [PurePath(p[-_LONGEST_TEXT:]).parts for p in paths if isinstance(p, str) and p]
+    if len(parts) < len(paths):
+        return ()
+    many = next((n for n in (1, 2, 3) if parts[0][-n:] != parts[1][-n:]), 1)
+    names = [_text(str(PurePath(*each[-many:]))) for each in parts]
+    half = _LONGEST_GIVEN // 2
+    return tuple(n if len(n) <= _LONGEST_GIVEN else f"{n[:half]}…{n[-half:]}" for n in names)
 
 
 def _made_with(about: dict[str, Any]) -> dict[str, str]:

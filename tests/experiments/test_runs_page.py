@@ -217,6 +217,30 @@ def test_the_grid_of_means_stands_for_the_demo_not_one_with_a_blank_corner(runs)
     assert next(iter(only(runs).pictures)) == pictures[0]
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "given"),
+    [
+        ("photos/a.png", "blur.png", ("a.png", "blur.png")),
+        ("truth/", "/home/mine", ("truth", "mine")),
+        ("truth/cat.png", "mine/cat.png", ("truth/cat.png", "mine/cat.png")),
+        ("1/in/cat.png", "2/in/cat.png", ("1/in/cat.png", "2/in/cat.png")),
+        ("a.png", "a.png", ("a.png", "a.png")),
+        ("a" * 50 + "-1.png", "b.png", ("a" * 20 + "…" + "a" * 14 + "-1.png", "b.png")),
+        ("x" * 5000 + "/a.png", "b\u202egnp.exe", ("a.png", "b\ufffdgnp.exe")),
+        (HOSTILE, "b", (f"{HOSTILE.rpartition('/')[2]}", "b")),
+        ("", "b", ()),
+        (["a"], "b", ()),
+        (None, None, ()),
+    ],
+)
+def test_what_was_compared_tells_runs_apart(runs, a, b, given):
+    options = {"a": a, "b": b}
+    write_run(runs, "compare", "x", options=options, results={"p": {"l2": 0.5}}, pictures=())
+    write_run(runs, "image-mean", "x", options=options, pictures=())
+    found = {run.command: run.given for run in find(runs)}
+    assert found == {"compare": given, "image-mean": ()}
+
+
 # --- Folders that are broken or hostile ----------------------------------------------------
 
 
@@ -406,6 +430,29 @@ HEADLINES = {
     "fast-style": ({"seconds": {"cat": 1.0, "dog": 3.0}}, 1.0, "cat"),
     "claims": ({"a": {"verdict": "holds"}, "b": {"verdict": "does not hold"}}, 1, ""),
 }
+
+
+@pytest.mark.parametrize(
+    ("command", "value"), [("demo", lambda mean: mean), ("two-afc", lambda mean: {"mean": mean})]
+)
+def test_the_score_of_all_is_not_averaged_with_those_of_its_parts(command, value):
+    parts = {"easy": value(0.9), "hard": value(0.3), "all": value(0.4)}
+    results = {"agreement": {"l2": parts}, "scores": {"l2": parts}}
+    assert headline(command, results).value == 0.4
+    del parts["hard"], parts["all"]
+    assert headline(command, results).value == 0.9
+
+
+def test_the_best_sharpness_is_that_of_the_pictures_themselves():
+    results = {"sharpness": {"l2": {"cat": 0.3}, "lpips-vgg": {"cat": 0.9}, "noise": {"cat": 1.8}}}
+    found = headline("image-mean", results)
+    assert found.whose == "lpips-vgg"
+    assert found.off == pytest.approx(0.1)
+
+
+def test_numbers_of_what_is_first_do_not_compare_and_those_of_what_is_best_do():
+    assert not headline("compare", {"p": {"ssim": 0.2, "l2": 9}}).comparable
+    assert headline("image-mean", {"sharpness": {"l2": {"cat": 0.3}}}).comparable
 
 
 @pytest.mark.parametrize("command", HEADLINES)

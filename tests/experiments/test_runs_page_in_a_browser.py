@@ -1,11 +1,15 @@
 """The page over all runs in a real browser: by mouse, keyboard, touch and reader of screens."""
 
+import base64
+import io
+import json
 import shutil
 
 import numpy as np
 import pytest
 from in_browser import as_wide_as_the_window, clean, find, unnamed, wait_for
 from made_runs import HOSTILE, image_mean, write_run
+from PIL import Image
 
 import perceptual_jax as pj
 
@@ -119,6 +123,9 @@ def test_two_runs_are_compared(browse, page):
     assert "the same" not in options.text
     marks = [mark.text for mark in options.find_elements("css selector", "mark")]
     assert marks == [', "ssim"', "0", "7"]  # only what differs
+    reading = find(driver, "#numbers p").text
+    assert "Less is better of distances and errors, SSIM among them" in reading
+    assert "Sharpness is best near 1" in reading
     numbers = [row.text for row in dialog.find_elements("css selector", "#numbers tbody tr")]
     assert numbers == ["sharpness · l2 · cat 0.1 0.1 0", "sharpness · vgg16 · cat 0.5 0.9 +0.4"]
     pictures = [option.text for option in dialog.find_elements("css selector", "#picture option")]
@@ -138,6 +145,45 @@ def test_two_runs_are_compared(browse, page):
     clean(driver)
 
 
+def test_numbers_that_both_have_come_first(browse, cli, tmp_path):
+    runs, shared = tmp_path / "runs", {"cat": 0.5, "dog": 0.6}
+    for name in "ab":
+        alone = {f"{name}{n}": 0.1 for n in range(25)}
+        image_mean(runs, name, 0.5)
+        results = {"sharpness": {"l2": alone | shared}}
+        (runs / "image-mean" / name / "results.json").write_text(json.dumps(results))
+    assert cli("report", "--out", runs).code == 0
+    driver = browse(runs / "index.html", fragment="#compare=image-mean/a,image-mean/b")
+    rows = [row.text for row in driver.find_elements("css selector", "#numbers tbody tr")]
+    assert rows[:2] == ["sharpness · l2 · cat 0.5 0.5 0", "sharpness · l2 · dog 0.6 0.6 0"]
+    assert rows[2].startswith("sharpness · l2 · a0 0.1")
+    assert len(rows) == 20
+    find(driver, "#numbers .more").click()
+    assert len(driver.find_elements("css selector", "#numbers tbody tr")) == 52
+    clean(driver)
+
+
+def test_runs_of_compare_are_told_apart_and_sorted_by_distance(browse, cli, tmp_path):
+    runs = tmp_path / "runs"
+    for name, given, distance, value in [
+        ("one", "x/blur.png", "l2", 0.2), ("two", "noise.png", "lpips-alex", 0.1),
+        ("three", "<b>.png", "l2", 0.05), ("four", "moved.png", "lpips-alex", 0.3),
+    ]:  # fmt: skip
+        results = {"p": {distance: value, "gmsd": 0.0}}
+        options = {"a": "photos/a.png", "b": given}
+        write_run(runs, "compare", name, options=options, results=results, pictures=())
+    assert cli("report", "--out", runs).code == 0
+    driver = browse(runs / "index.html")
+    choose(driver, "#sort", "number")
+    assert names(driver) == ["three", "one", "two", "four"]
+    texts = [card.text for card in driver.find_elements("css selector", ".card")]
+    for text, given in zip(texts, ("<b>", "blur", "noise", "moved"), strict=True):
+        assert f"a.png and {given}.png" in text
+    find(driver, "input[aria-label='Compare compare / one (a.png, blur.png)']").click()
+    assert "one (a.png, blur.png)" in find(driver, "#picked").text
+    clean(driver)
+
+
 def test_a_third_run_takes_the_place_of_the_first(browse, page):
     driver = browse(page)
     boxes = driver.find_elements("css selector", ".card input")
@@ -151,11 +197,6 @@ def test_a_third_run_takes_the_place_of_the_first(browse, page):
 
 def colours(driver, *fractions):
     """What is seen at the places of the stage, from its left (0) to its right (1), as RGB."""
-    import base64
-    import io
-
-    from PIL import Image
-
     stage = find(driver, ".stage")
     shot = Image.open(io.BytesIO(base64.b64decode(stage.screenshot_as_base64))).convert("RGB")
     row = int(shot.height * 0.8)  # below the tags and the handle
@@ -177,6 +218,28 @@ def test_the_slider_wipes_by_keyboard(browse, page):
     assert colours(driver, 0.1, 0.4, 0.6, 0.9) == [BLUE, ORANGE, ORANGE, ORANGE]
     press(driver, "\ue010")  # End
     assert colours(driver, 0.1, 0.4, 0.6, 0.9) == [BLUE] * 4
+    clean(driver)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (16, 48)])
+def test_where_b_is_of_another_shape_a_shows_on_its_own_side_alone(browse, cli, tmp_path, size):
+    runs = tmp_path / "runs"
+    image_mean(runs, "first", 0.5)
+    image_mean(runs, "second", 0.9, colour=(0.9, 0.4, 0.1), size=size)
+    assert cli("report", "--out", runs).code == 0
+    driver = browse(runs / "index.html", fragment="#compare=image-mean/first,image-mean/second")
+    wait_for(driver, "return document.querySelector('.under').textContent.startsWith('A is')")
+    stage = find(driver, ".stage")
+    for image in driver.find_elements("css selector", ".stage img"):
+        driver.execute_script("arguments[0].dispatchEvent(new Event('load'))", image)
+    note = (
+        f"A is 48\u00d732, B 48\u00d7{size[0]}, shown as large as A. Drag, or use the arrow keys."
+    )
+    assert find(driver, ".under").text == note
+    shot = Image.open(io.BytesIO(base64.b64decode(stage.screenshot_as_base64))).convert("RGB")
+    right = np.asarray(shot)[:, shot.width * 6 // 10 :]
+    assert not (right == BLUE).all(-1).any()
+    assert (right == ORANGE).all(-1).any()
     clean(driver)
 
 

@@ -5,7 +5,8 @@
 const $ = (id) => document.getElementById(id);
 const { made, runs } = JSON.parse($("data").textContent);
 const byPath = new Map(runs.map((run) => [run.path, run]));
-const title = (run) => `${run.command} / ${run.name}`;
+const given = (run) => (run.given.length ? ` (${run.given.join(", ")})` : "");
+const title = (run) => `${run.command} / ${run.name}${given(run)}`;
 
 /** An element with properties (aria-*, data-* and role as attributes) and children. */
 function element(tag, properties = {}, ...children) {
@@ -63,6 +64,7 @@ function card(run) {
         element("bdi", {}, run.command),
         run.started ? time(run.started) : null,
       ),
+      run.given.length ? compared(run) : null,
       run.headline && run.thumbnail ? element("p", { className: "number" }, ...number(run)) : null,
       run.state === "unfinished" ? unfinished(run) : null,
       run.problems.length ? problems(run) : null,
@@ -88,6 +90,11 @@ function tile(run) {
     element("div", { className: "big" }, value.textContent),
     element("div", { className: "soft" }, ...what),
   );
+}
+
+function compared(run) {
+  const [a, b] = run.given.map((each) => element("bdi", {}, each));
+  return element("div", { className: "soft" }, a, " and ", b);
 }
 
 function number(run) {
@@ -144,11 +151,11 @@ const orders = {
   // Numbers of different things do not compare: those of one thing stand together.
   number: (a, b) => {
     if (!a.headline || !b.headline) return Boolean(b.headline) - Boolean(a.headline) || newest(a, b);
-    const sign = a.headline.larger_is_better ? -1 : 1;
     return (
       compare(a.command, b.command) ||
       compare(a.headline.what, b.headline.what) ||
-      sign * (a.headline.value - b.headline.value)
+      (a.headline.comparable ? 0 : compare(a.headline.whose, b.headline.whose)) ||
+      a.headline.off - b.headline.off
     );
   },
 };

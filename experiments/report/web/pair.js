@@ -105,7 +105,8 @@ function wipe(a, b, name) {
     "div", { className: "stage" }, below, over,
     element("div", { className: "handle" }), slider, tag("A"), tag("B"),
   );
-  const under = element("p", { className: "soft under" }, "Drag, or use the arrow keys.");
+  const hint = "Drag, or use the arrow keys.";
+  const under = element("p", { className: "soft under" }, hint);
   const move = () => {
     stage.style.setProperty("--at", `${slider.value}%`);
     slider.setAttribute("aria-valuetext", `${slider.value} percent A`);
@@ -121,7 +122,7 @@ function wipe(a, b, name) {
     stage.classList.toggle("crisp", factor > 1);
     if (size(below) !== size(over)) {
       over.style.objectFit = "contain";
-      under.textContent = `A is ${size(below)}, B ${size(over)}, shown as large as A. ${under.textContent}`;
+      under.textContent = `A is ${size(below)}, B ${size(over)}, shown as large as A. ${hint}`;
     }
   };
   for (const image of [below, over]) {
@@ -207,8 +208,6 @@ function showOptions(a, b) {
   for (const [caption, field] of [["option", "options"], ["made with", "made_with"]]) {
     const all = [...union(a[field], b[field])];
     const differ = all.filter(([, [mine, its]]) => mine !== its);
-    const lacks = ([, pair]) => pair.includes(undefined);
-    differ.sort((x, y) => lacks(x) - lacks(y)); // What both have comes first.
     if (differ.length) parts.push(...tableOf("options", caption, differ.map(row)));
     if (field === "options") {
       const same = all.length - differ.length;
@@ -229,7 +228,9 @@ function showNumbers(a, b) {
   const parts = [];
   if (!rows.length) parts.push(element("p", { className: "soft" }, "Neither has any yet."));
   else {
-    const reading = "Of distances and errors less is nearer; of PSNR, SSIM, scores and sharpness more is.";
+    const reading =
+      "Less is better of distances and errors, SSIM among them as 1 − SSIM; more of PSNR, of scores " +
+      "and of super-resolution's SSIM. Sharpness is best near 1.";
     parts.push(element("p", { className: "soft" }, reading), ...tableOf("numbers", "", rows));
   }
   if (left) parts.push(element("p", { className: "soft more" }, `${left} more are in results.json.`));
@@ -264,12 +265,11 @@ function flat(value, names = [], found = {}) {
   return found;
 }
 
-/** A map from each key of either to its two values. */
+/** A map from each key of either to its two values; those that both have come first. */
 function union(a, b) {
-  const found = new Map();
-  for (const key of new Set([...Object.keys(a), ...Object.keys(b)])) {
-    const own = (from) => (Object.hasOwn(from, key) ? from[key] : undefined);
-    found.set(key, [own(a), own(b)]);
-  }
-  return found;
+  const own = (from, key) => (Object.hasOwn(from, key) ? from[key] : undefined);
+  const keys = [...new Set([...Object.keys(a), ...Object.keys(b)])];
+  const pairs = keys.map((key) => [key, [own(a, key), own(b, key)]]);
+  const lacks = ([, pair]) => pair.includes(undefined);
+  return new Map(pairs.sort((x, y) => lacks(x) - lacks(y)));
 }
