@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import difflib
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -221,36 +222,39 @@ def _manifest(path: Path, test: Test) -> Judgements:
     came with it): those are refused.
 
     2AFC: ref, p0, p1, judge (the fraction of people who chose p1); or head, close, far, where
-    close was chosen. JND: p0, p1, same. Both may also have votes (how many people) and split.
+    close was chosen. JND: p0, p1, same. Both may also have votes (how many people) and split, and
+    columns of other names, which are ignored: not those that are nearly one of these.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text: {error}") from None
     try:
-        rows = csv.DictReader(io.StringIO(text))
+        rows = csv.DictReader(io.StringIO(text), skipinitialspace=True)
         header = tuple(rows.fieldnames or ())
-        listed = list(enumerate(rows, start=2))
+        listed = [(rows.line_num, row) for row in rows]
     except csv.Error as error:
         raise InputError(f"{path} is not CSV: {error}") from None
     chosen = next((each for each in _COLUMNS[test] if set(each) <= set(header)), None)
     judged = FOLDERS[test][1]
+    _check_spelling(path, header, (*sum(_COLUMNS[test], ()), judged, "votes", "split"))
     if chosen is None or (judged not in header and chosen != ("head", "close", "far")):
         raise InputError(
             f"{path} must begin with a line of names, among them "
             f"{', '.join((*_COLUMNS[test][0], judged))}; "
-            f"got {shortened(', '.join(header)) or 'nothing'}"
+            f"got {shortened(', '.join(header)) or 'nothing'}{_separated(header)}"
         )
     index: dict[str, int] = {}
     splits: dict[str, int] = {}
     items, judge, votes, split = [], [], [], []
     for number, row in listed:
         if None in row or None in row.values():
-            raise InputError(f"{path}, line {number}: must have {len(header)} values")
+            count = len(header) + len(row.get(None, ())) - list(row.values()).count(None)
+            raise InputError(f"{path}, line {number}: has {count} values, must have {len(header)}")
         items.append([index.setdefault(row[column], len(index)) for column in chosen])
         judge.append(_number(path, number, row, judged, 0, 1) if judged in header else 0.0)
         votes.append(_number(path, number, row, "votes", 1, 1e9) if "votes" in header else 1.0)
-        split.append(splits.setdefault(row.get("split", path.stem), len(splits)))
+        split.append(splits.setdefault(row.get("split", "all"), len(splits)))
     if not items:
         raise InputError(f"{path} holds no lines but its header")
     names = [_inside(path, name) for name in index]
@@ -266,6 +270,27 @@ def _manifest(path: Path, test: Test) -> Judgements:
         splits=tuple(splits),
         split=np.asarray(split, np.int32),
     )
+
+
+def _separated(header: Sequence[str]) -> str:
+    """What to say of a header that is one name, with another separator in it."""
+    for mark, called in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and mark in header[0]:
+            return f": names and values must be separated by commas, not by {called}"
+    return ""
+
+
+def _check_spelling(path: Path, header: Sequence[str], known: Sequence[str]) -> None:
+    """Refuses columns that would be ignored for one letter."""
+    absent = [name for name in known if name not in header]
+    for column in header:
+        # "vote" is 0.89 of "votes"; "notes", which a list may well have, 0.8.
+        near = difflib.get_close_matches(column[:100].lower(), absent, n=1, cutoff=0.85)
+        if near and column not in known:
+            raise InputError(
+                f"{path} has a column {shortened(column)!r}, which is nearly {near[0]!r}: "
+                "name it so, or take it out"
+            )
 
 
 def _inside(manifest: Path, name: str) -> str:

@@ -286,7 +286,13 @@ def test_where_the_data_comes_from(cli):
         ("a,b\n1,2\n", "ref, p0, p1, judge"),
         ("ref,p0,p1,judge\n", "no lines but its header"),
         ("ref,p0,p1,judge\nx.png,x.png,x.png,1.5\n", "line 2: judge must be from 0 to 1"),
-        ("ref,p0,p1,judge\nx.png,x.png,x.png\n", "line 2: must have 4 values"),
+        ("ref;p0;p1;judge\n", "must be separated by commas, not by semicolons"),
+        ("ref\tp0\tp1\tjudge\n", "must be separated by commas, not by tabs"),
+        ("ref,p0,p1,judge,vote\n", "a column 'vote', which is nearly 'votes'"),
+        ("ref,p0,p1,judge,splits\n", "a column 'splits', which is nearly 'split'"),
+        ("head,close,far,judges\n", "a column 'judges', which is nearly 'judge'"),
+        ("ref,p0,p1,judge\nx.png,x.png,x.png\n", "line 2: has 3 values, must have 4"),
+        ("ref,p0,p1,judge\n\nx.png,x.png,x.png,1,2\n", "line 3: has 5 values, must have 4"),
         ("ref,p0,p1,judge\nx.png,no.png,x.png,1\n", "no.png is missing"),
         ("ref,p0,p1,judge,votes\nx.png,x.png,x.png,1,-1\n", "votes must be from 1 to 1e+09"),
         ("ref,p0,p1,judge,votes\nx.png,x.png,x.png,1,0\n", "votes must be from 1 to 1e+09"),
@@ -333,6 +339,18 @@ def test_what_a_manifest_says_does_not_command_the_terminal(cli, tmp_path):
     assert outcome.err.strip().isprintable()
 
 
+def test_a_manifest_may_have_spaces_after_commas_and_columns_of_its_own(picture, tmp_path):
+    """ "notes" is no votes, and "ref2" no misspelt "ref" where that is there."""
+    for seed, name in enumerate("abc"):
+        picture(f"{name}.png", seed=seed)
+    (tmp_path / "m.csv").write_text(
+        "ref, p0, p1, judge, split, notes, ref2\na.png, b.png, c.png, 0.25, one, dark, x\n"
+    )
+    found = judgements(str(tmp_path / "m.csv"), "2afc", subset="", per_distortion=1, size=8, seed=0)
+    assert [Path(name).name for name in found.names] == ["a.png", "b.png", "c.png"]
+    assert (found.judge[0], found.splits, found.votes) == (0.25, ("one",), None)
+
+
 def test_head_close_far(cli, picture, tmp_path):
     for seed, name in enumerate("abc"):
         picture(f"{name}.png", seed=seed, size=(20, 30))
@@ -340,7 +358,7 @@ def test_head_close_far(cli, picture, tmp_path):
     outcome = cli("two-afc", "--data", "m.csv", "--distances", "l2", "--size", "16", "--name", "a")
     assert outcome.code == 0, outcome.err
     results = json.loads((tmp_path / "runs/two-afc/a/results.json").read_text())
-    assert results["scores"]["l2"]["m"]["mean"] == 0.5
+    assert results["scores"]["l2"]["all"]["mean"] == 0.5
     assert results["images"] == 3
 
 
