@@ -14,7 +14,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -38,9 +38,9 @@ __all__ = ["PRESETS", "Config", "Score", "heat", "run", "scorer"]
 class Config:
     """Options of `perceptual-jax compare`."""
 
-    a: tyro.conf.Positional[str]
+    a: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="A", help_behavior_hint="")]
     """An image, or a folder of images."""
-    b: tyro.conf.Positional[str]
+    b: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="B", help_behavior_hint="")]
     """An image, or a folder of images of the same names (their endings may differ)."""
     distances: tuple[str, ...] = ("lpips-alex", "lpips-vgg", "ssim", "l2")
     """Distances of the catalogue, as names or as calls: "vgg16(metric='l2')"."""
@@ -202,7 +202,10 @@ def _pairs(a: Path, b: Path) -> dict[str, tuple[Path, Path]]:
     if alone:
         where = [f"{name} (only in {a if name in in_a else b})" for name in alone]
         more = f" and {len(where) - 5} more" if len(where) > 5 else ""
-        raise InputError(f"images without a partner: {', '.join(where[:5])}{more}")
+        raise InputError(
+            f"images without a partner: {', '.join(where[:5])}{more}; "
+            "take them out, or give both folders the same names"
+        )
     return {name: (in_a[name], in_b[name]) for name in in_a}
 
 
@@ -216,7 +219,12 @@ def _by_stem(folder: Path) -> Mapping[str, Path]:
 
 
 def _read(config: Config, path: Path) -> np.ndarray:
-    picture = pj.images.read(path, background=config.background)
+    try:
+        picture = pj.images.read(path, background=config.background)
+    except InputError as error:
+        if not str(error).endswith("choose a background"):
+            raise
+        raise InputError(f"{error}: --background 255 255 255, say") from None
     if config.size is not None:
         picture = centre_square(picture, config.size)
     sides = [side // config.multiple * config.multiple for side in picture.shape[:2]]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -47,12 +48,22 @@ def test_folders_give_the_official_values(cli, golden_folders, tmp_path):
     assert config["weights"]["alexnet"]["sha256"] == pj.weights.entry("alexnet").sha256
 
 
+def test_help_shows_what_must_be_given(cli):
+    lines = cli("compare", "--help").out.splitlines()
+    assert lines[0].endswith(" A B")
+    shown = [line.strip(" │") for line in lines]
+    assert any(re.fullmatch(r"A +An image, or a folder of images\.", line) for line in shown)
+    assert any(re.match(r"B +An image, or a folder of images of the same", line) for line in shown)
+    assert "default: ''" not in " ".join(lines)
+
+
 def test_images_without_a_partner_are_named(cli, golden_folders):
     (golden_folders[1] / "3.png").rename(golden_folders[1] / "other.png")
     outcome = cli("compare", *golden_folders, "--distances", "l1")
     assert outcome.code == 2
     assert "3 (only in" in outcome.err
     assert "other (only in" in outcome.err
+    assert "take them out, or give both folders the same names" in outcome.err
 
 
 def test_a_pair_may_be_called_mean_and_hold_markup(cli, picture, tmp_path):
@@ -143,7 +154,9 @@ def test_transparent_images_need_a_background(cli, tmp_path):
 
     Image.new("RGBA", (32, 32), (255, 0, 0, 100)).save(tmp_path / "clear.png")
     arguments = ("compare", "clear.png", "clear.png", "--distances", "l2")
-    assert "transparent" in cli(*arguments).err
+    outcome = cli(*arguments)
+    assert "transparent" in outcome.err
+    assert "--background 255 255 255" in outcome.err
     assert cli(*arguments, "--background", "255", "255", "255").code == 0
 
 
