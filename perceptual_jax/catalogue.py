@@ -201,10 +201,14 @@ def entry(name: str) -> Entry:
       InputError: for an unknown name; it suggests the nearest.
     """
     if name not in _ENTRIES:
-        hint = f"{nearest(name, _ENTRIES)}; `perceptual-jax list` and names() say what there is"
-        if " + " in name:
+        hint = f"{nearest(name, _ENTRIES)}; `perceptual-jax list` and pj.names() say what there is"
+        if name == "+":
+            hint = ': quote a sum, "l1 + 0.2 * lpips-vgg"'
+        elif " + " in name:
             hint = (
-                ": sums are made by weighted_sum; of commands, those that train networks take them"
+                ": sums are made by weighted_sum, as in "
+                'pj.weighted_sum({"l1": (1, pj.make("l1")), "lpips": (0.2, pj.make("lpips-vgg"))})'
+                "; of commands, those that train networks take them"
             )
         elif name.lower() in _FOUND_FROM:
             hint = f": {_FOUND_FROM[name.lower()]}"
@@ -286,6 +290,8 @@ def _make_learned(file: str, options: dict[str, Any]) -> Distance:
 
 
 _LONGEST_SPEC = 2000
+_COMMAS = re.compile(r",(?![^(]*\))")
+"""Commas outside of brackets, but for some after brackets within brackets."""
 
 
 def parse(spec: str) -> tuple[str, dict[str, Any]]:
@@ -301,6 +307,12 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     """
     if not isinstance(spec, str):
         raise InputError(f"a distance is named by a string; got {type(spec).__name__}")
+    listed = _COMMAS.split(spec) if len(spec) <= _LONGEST_SPEC else []
+    several = [part.strip() for part in listed if part.strip()]
+    if len(listed) > 1 and several and {part.partition("(")[0] for part in several} <= {*_ENTRIES}:
+        raise InputError(
+            f"{spec!r} has commas: separate distances by spaces, as in: {' '.join(several)}"
+        )
     name, bracket, rest = spec.strip().partition("(")
     if not bracket:
         return name, {}

@@ -199,15 +199,29 @@ def test_what_cannot_be_registered(name, factory, message):
         ("MSE", "it is l2 / 4"),
         ("mae", "it is l1 / 2"),
         ("lpips", "there are lpips-alex, lpips-vgg"),
-        ("l1 + 0.1 * lpips-vgg", "sums are made by weighted_sum"),
+        ("l1 + 0.1 * lpips-vgg", "sums are made by weighted_sum, as in pj.weighted_sum({"),
+        ("+", 'quote a sum, "l1 + 0.2 * lpips-vgg"'),
+        ("ssim,l2", "separate distances by spaces, as in: ssim l2"),
+        ("ssim,", "separate distances by spaces, as in: ssim"),
+        (
+            "vgg16(layers=('relu1_1', 'pixels')), l1(value_range=(0, 1))",
+            "by spaces, as in: vgg16(layers=('relu1_1', 'pixels')) l1(value_range=(0, 1))",
+        ),
         ("vgg16(metric=l2)", "text stands in quotes: metric='l2'"),
-        ("nothing-like-it", "`perceptual-jax list`"),
+        ("nothing-like-it", "`perceptual-jax list` and pj.names() say what there is"),
     ],
 )
 def test_what_people_ask_for_by_other_names(spec, said):
     with pytest.raises(pj.InputError, match=re.escape(said)) as raised:
         pj.make(spec)
     assert len(str(raised.value)) < 250
+
+
+def test_the_sum_that_a_message_shows_is_one():
+    with pytest.raises(pj.InputError) as raised:
+        pj.make("l1 + 0.2 * lpips-vgg")
+    shown = re.search(r"pj\.weighted_sum\(.*\}\)", str(raised.value))
+    assert isinstance(eval(shown[0], {"pj": pj}), pj.Distance)
 
 
 def test_what_pixels_are_scaled_to_is_as_said():

@@ -223,7 +223,8 @@ def test_parts_without_a_weight_are_as_large_as_the_first():
 
 
 def test_a_distance_alone_is_itself_and_names_with_a_plus_are_no_sum():
-    (alone, named) = parsed(["l1", "l1 + mmd++"], 32)
+    (alone, named, small) = parsed(["l1", "l1 + mmd++", "l1 + 1e-5 * l2(value_range=(0, 1))"], 32)
+    assert small.weights == (1.0, 1e-5)
     assert weighed(alone, None, None, seed=0).name == "l1"
     assert [distance.name for distance in named.distances] == ["l1", "mmd++"]
     assert alone.adversary == 0
@@ -238,6 +239,12 @@ def test_a_distance_alone_is_itself_and_names_with_a_plus_are_no_sum():
         (["l1 + 0 * ssim"], "positive number"),
         (["l1 + lipps-vgg"], "did you mean"),
         (["l1 + l1"], "each once"),
+        (["l1 + 0.2 lpips-vgg"], r"a \* is missing .*: write '0.2 \* lpips-vgg'"),
+        (["0.2l1 + l2"], r"a \* is missing .*: write '0.2 \* l1'"),
+        (["l1 - 0.2 * lpips-vgg"], "parts are added, none is subtracted"),
+        (["l1 - ssim"], "parts are added, none is subtracted"),
+        (["l1 + -0.2 * l2"], "parts are added, none is subtracted"),
+        (["l1 + 3 - 1.safetensors"], "No such file or directory: 3 - 1.safetensors"),
     ],
 )
 def test_losses_that_are_none(specs, message):
