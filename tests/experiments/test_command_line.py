@@ -24,6 +24,24 @@ def test_help_of_every_command_documents_its_options(cli, command):
     assert f"perceptual-jax {command}" in outcome.out
 
 
+def test_help_says_what_presets_change(cli):
+    """Of the preset asked for, too: against the default, with long values cut."""
+    for preset in ((), ("--preset", "quick")):
+        lines = cli("two-afc", "--help", *preset).out.splitlines()
+        first = next(line for line in lines if line.startswith("    quick: "))
+        assert "distances=('l1', 'l2', 'ssim', 'mmd++', 'alexnet',..." in first
+        assert any("per_distortion=20" in line for line in lines)
+        assert any(line.startswith("    paper: ") for line in lines)
+        assert max(len(line) for line in lines if line.startswith("        ")) <= 80
+        assert not any(line.startswith("    default: ") for line in lines)
+
+
+@pytest.mark.parametrize("command", ["list", "weights"])
+def test_examples_are_lines_of_their_own(cli, command):
+    lines = cli(command, "--help").out.splitlines()
+    assert f"    perceptual-jax {command}" in [line[: 19 + len(command)] for line in lines]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -133,7 +151,21 @@ def test_list_of_a_name_gives_its_options(cli):
     outcome = cli("list", "vgg16")
     assert outcome.code == 0
     assert "metric='l1'" in outcome.out
+    said = " ".join(outcome.out.split())
+    assert 'metric "l1" and "l2", means over places and channels' in said
+    assert "By default the input and the last convolution" in said
+    assert "backbone" not in said
     assert cli("list", "vgg").code == 2
+
+
+def test_list_says_how_to_get_what_is_not_here(cli, monkeypatch, tmp_path):
+    monkeypatch.setenv(pj.weights.CACHE_VARIABLE, str(tmp_path / "elsewhere"))
+    said = " ".join(cli("list", "vgg16", "l1").out.split())
+    assert "not here: the weights 'vgg16'" in said
+    assert "perceptual-jax weights get vgg16" in said
+    said = " ".join(cli("list", "vgg16", "alexnet").out.split())
+    assert "not here: perceptual-jax weights list" in said
+    assert "not here" not in cli("list", "l1").out
 
 
 @pytest.mark.multiprocess
