@@ -43,7 +43,7 @@ class Config:
     """Side of the crops that are learned on, in pixels: a multiple of 4."""
     batch: int = 4
     """How many crops a step takes."""
-    steps: int = 1200
+    steps: int = 1000
     """How many steps of Adam."""
     learning_rate: float = 2e-3
     """Of Adam; it falls to 0 along half a cosine."""
