@@ -279,7 +279,8 @@ def features(
       weights: "imagenet", trained; "random", Kaiming normal; "random-zero-mean", and every
         filter of the first layer without its mean.
       preprocess: "imagenet" feeds images normalised as in training; "signed" feeds [-1, 1].
-      gram_normalization: a key of `GRAM_NORMALIZATIONS`.
+      gram_normalization: what F^T F is divided by: "hw" places, "chw" channels and places, "gatys"
+        twice the places, "none".
       name: the canonical spec, under which random weights stand in params; the draws themselves
         depend on the key and the backbone alone.
       value_range: (low, high) of float images.
