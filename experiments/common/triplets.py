@@ -257,6 +257,8 @@ def _manifest(path: Path, test: Test) -> Judgements:
         split.append(splits.setdefault(row.get("split", "all"), len(splits)))
     if not items:
         raise InputError(f"{path} holds no lines but its header")
+    if "all" in splits and len(splits) > 1:
+        raise InputError(f"{path} has a split 'all', as all of them together are called: rename it")
     names = [_inside(path, name) for name in index]
     # Path's own question raises for names that no file can have.
     missing = [name for name in names if not os.path.isfile(name)]  # noqa: PTH113

@@ -293,6 +293,10 @@ def test_where_the_data_comes_from(cli):
         ("head,close,far,judges\n", "a column 'judges', which is nearly 'judge'"),
         ("ref,p0,p1,judge\nx.png,x.png,x.png\n", "line 2: has 3 values, must have 4"),
         ("ref,p0,p1,judge\n\nx.png,x.png,x.png,1,2\n", "line 3: has 5 values, must have 4"),
+        (
+            "ref,p0,p1,judge,split\nx.png,x.png,x.png,1,all\nx.png,x.png,x.png,1,some\n",
+            "a split 'all', as all of them together are called",
+        ),
         ("ref,p0,p1,judge\nx.png,no.png,x.png,1\n", "no.png is missing"),
         ("ref,p0,p1,judge,votes\nx.png,x.png,x.png,1,-1\n", "votes must be from 1 to 1e+09"),
         ("ref,p0,p1,judge,votes\nx.png,x.png,x.png,1,0\n", "votes must be from 1 to 1e+09"),
