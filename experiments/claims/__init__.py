@@ -12,7 +12,16 @@ from __future__ import annotations
 import dataclasses
 
 import perceptual_jax as pj
-from experiments.claims import adversarial, blur, enlarging, judged, modes, prediction, shifts
+from experiments.claims import (
+    adversarial,
+    blur,
+    enlarging,
+    judged,
+    modes,
+    prediction,
+    shifts,
+    style,
+)
 from experiments.claims.claim import Claim, Measured, Setting, Verdict, read_measured
 from experiments.common.data import EMBEDDED
 from experiments.common.loop import Interrupted, interruptible
@@ -33,6 +42,7 @@ CLAIMS: dict[str, Claim] = {
     "adversarial": adversarial.CLAIM,
     "convergence": enlarging.CONVERGENCE,
     "layers": enlarging.LAYERS,
+    "style": style.CLAIM,
     "mixtures": enlarging.MIXTURES,
     "prediction": prediction.CLAIM,
     "modes": modes.CLAIM,
@@ -44,8 +54,8 @@ class Config:
     """Options of `perceptual-jax claims`."""
 
     claims: tuple[str, ...] = tuple(CLAIMS)
-    """Which: blur, shifts, relu, norms, untrained, adversarial, convergence, layers, mixtures,
-    prediction, modes."""
+    """Which: blur, shifts, relu, norms, untrained, adversarial, convergence, layers, style,
+    mixtures, prediction, modes."""
     judgements: str = "embedded"
     """Triplets that people judged, as two-afc reads them; "embedded" is a stand-in, photographs
     with damage that people are known to mind or not."""

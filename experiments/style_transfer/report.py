@@ -50,10 +50,11 @@ def write_results(
     for distance in distances:
         own = [transfer for (d, _, _), transfer in drawn.items() if d == distance]
         own.sort(key=lambda transfer: transfer.losses.get("style", [0.0])[-1])
+        seconds = np.mean([transfer.seconds_per_step for transfer in own])
+        pace = f", {seconds:.2f} s a step" if np.isfinite(seconds) else ""
         console.print(
             f"{short_name(distance)}: of the style's distance "
-            f"{' to '.join(dict.fromkeys(_left(config, each) for each in (own[0], own[-1])))}, "
-            f"{np.mean([transfer.seconds_per_step for transfer in own]):.2f} s a step"
+            f"{' to '.join(dict.fromkeys(_left(config, each) for each in (own[0], own[-1])))}{pace}"
         )
     console.print(f"report: {folder.path / 'report.html'}")
 

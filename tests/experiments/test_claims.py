@@ -20,6 +20,7 @@ from experiments.claims import (
     prediction,
     run,
     shifts,
+    style,
     trained,
 )
 from experiments.claims.claim import Measured, Setting, verdict_on
@@ -74,6 +75,36 @@ def test_the_verdict_on_shifts():
     ):
         losses |= dict.fromkeys(shifts.FEATURES, feature)
         assert shifts.verdict(numbers) == wanted
+
+
+# --- Style ---------------------------------------------------------------------------------
+
+
+def test_the_verdict_on_style():
+    one, other = {}, {}
+    numbers = {"left": {"one": one, "other": other}}
+    for left in (one, other):
+        left |= {"relu1_2": [0.8, 0.9], "relu2_2": [0.7, 0.8], "relu5_3": [0.9, 0.9]}
+        left |= {"relu3_3": [0.5, 0.6], "relu4_3": [0.4, 0.9]}
+    assert style.verdict(numbers) == "holds"
+    one["relu4_3"] = [0.7, 0.9]
+    assert style.verdict(numbers) == "holds in part"
+    other["relu3_3"] = [0.9, 0.9]
+    assert style.verdict(numbers) == "does not hold"
+
+
+@pytest.mark.slow
+def test_pictures_that_are_drawn_come_nearer_to_the_painting(weights_store, setting, monkeypatch):
+    """And what was drawn is found again when a run goes on."""
+    monkeypatch.setattr(style, "_LAYERS", ("relu1_2", "relu2_2"))
+    monkeypatch.setattr(style, "STYLES", ("strokes",))
+    numbers, pictures = style.measure(setting._replace(steps=8))
+    for judge in numbers["left"].values():
+        assert list(judge) == ["relu1_2", "relu2_2"]
+        assert all(0 < value < 1 for values in judge.values() for value in values)
+    (row,) = pictures.values()
+    assert [caption for _, caption in row] == ["the style", "relu1_2", "relu2_2"]
+    assert style.measure(setting._replace(steps=8)).numbers == numbers
 
 
 # --- Adversarial changes -------------------------------------------------------------------
