@@ -206,7 +206,7 @@ def _means(config: Config, out: str) -> image_mean.Config:
         sets=2,
         size=config.size,
         steps=config.steps,
-        snapshot_every=10,
+        snapshot_every=20,
         out=out,
         name="means",
         resume=begun,
