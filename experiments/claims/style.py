@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 import perceptual_jax as pj
 from experiments import style_transfer
-from experiments.claims.claim import Claim, Measured, Setting, Verdict, verdict_on
+from experiments.claims.claim import Claim, Measured, Setting, Verdict, plain_axes, verdict_on
 from experiments.common.data import EMBEDDED
 from experiments.common.pictures import fitted, named_pictures
 from experiments.style_transfer.colours import grey
@@ -59,18 +59,24 @@ def measure(setting: Setting) -> Measured:
     distance = pj.make(_JUDGE)
     params = distance.init(jax.random.key(setting.seed))
     apart = jax.jit(distance.__call__)
-    left: dict[str, dict[str, list[float]]] = {seen: {} for seen in _SEEN}
+
+    def far(image: np.ndarray, style: str, show: Callable[[np.ndarray], np.ndarray]) -> float:
+        return float(apart(params, show(image)[None], show(sized[style])[None])[0])
+
+    left = {}
     for seen, show in _SEEN.items():
-
-        def far(image: np.ndarray, style: str, show: Any = show) -> float:
-            return float(apart(params, show(image)[None], show(sized[style])[None])[0])
-
-        for layer in _LAYERS:
-            left[seen][layer] = [
-                far(drawn[_loss(layer), content, style].image, style) / far(sized[content], style)
-                for content in contents
-                for style in STYLES
+        usual = {
+            (content, style): far(sized[content], style, show)
+            for content in contents
+            for style in STYLES
+        }
+        left[seen] = {
+            layer: [
+                far(drawn[_loss(layer), content, style].image, style, show) / whole
+                for (content, style), whole in usual.items()
             ]
+            for layer in _LAYERS
+        }
     rows = {
         f"{contents[0]} in {style}": [
             (sized[style], "the style"),
@@ -97,8 +103,7 @@ def verdict(numbers: dict[str, Any]) -> Verdict:
 def draw(numbers: dict[str, Any]) -> tuple[Figure, str]:
     """What is left of the way to the style, layer by layer."""
     figure = Figure(figsize=(8, 3.6), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
+    axes = plain_axes(figure)
     for seen in numbers["left"]:
         mean = _means(numbers, seen)
         axes.plot(list(mean), list(mean.values()), "o-", label=seen)
