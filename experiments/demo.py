@@ -10,7 +10,6 @@ in the manner of a painting, by what trained and what random features call a man
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ from experiments.common.options import made
 from experiments.common.pictures import fitted, named_pictures
 from experiments.common.progress import console, progress
 from experiments.common.report import Report
-from experiments.common.run_folder import resumed, start
+from experiments.common.run_folder import is_begun, resumed, start
 from experiments.compare import scorer
 from experiments.style_transfer.config import GRAM
 from experiments.style_transfer.config import check as check_styles
@@ -200,7 +199,6 @@ def _add_styles(report: Report, config: style_transfer.Config, drawn: Any) -> No
 
 def _means(config: Config, out: str) -> image_mean.Config:
     """The options of the image means, which stand in the demo's own folder."""
-    begun = (Path(out) / "image-mean" / "means" / "config.json").exists()
     return image_mean.Config(
         distances=config.distances,
         sets=2,
@@ -209,13 +207,12 @@ def _means(config: Config, out: str) -> image_mean.Config:
         snapshot_every=20,
         out=out,
         name="means",
-        resume=begun,
+        resume=is_begun(out, "image-mean", "means"),
     )
 
 
 def _styles(config: Config, out: str) -> style_transfer.Config:
     """Likewise of the style transfer."""
-    begun = (Path(out) / "style-transfer" / "styles" / "config.json").exists()
     return dataclasses.replace(
         style_transfer.PRESETS["quick"],
         style_distance=(GRAM, GRAM.replace("vgg16", "vgg16-random")),
@@ -223,5 +220,5 @@ def _styles(config: Config, out: str) -> style_transfer.Config:
         steps=config.style_steps,
         out=out,
         name="styles",
-        resume=begun,
+        resume=is_begun(out, "style-transfer", "styles"),
     )

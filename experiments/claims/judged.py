@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from experiments.claims.claim import Claim, Measured, Setting, Verdict, plain_ax
 from experiments.common.choices import agreement, compare_distortions, distorted_picture
 from experiments.common.data import EMBEDDED
 from experiments.common.progress import progress
+from experiments.common.run_folder import is_begun
 from experiments.compare import scorer
 
 __all__ = ["NORMS", "RELU", "UNTRAINED"]
@@ -89,7 +89,6 @@ Difference = Callable[[str, str], list[float]]
 
 def _by_people(setting: Setting) -> tuple[dict[str, float], Difference]:
     """Of all claims' distances at once: networks are passed once, and the run is found again."""
-    begun = (Path(setting.folder.path) / "two-afc" / "judgements" / "config.json").exists()
     scores = two_afc.run(
         two_afc.Config(
             data=setting.judgements,
@@ -97,7 +96,7 @@ def _by_people(setting: Setting) -> tuple[dict[str, float], Difference]:
             seed=setting.seed,
             out=str(setting.folder.path),
             name="judgements",
-            resume=begun,
+            resume=is_begun(setting.folder.path, "two-afc", "judgements"),
         )
     )
     means = scores.scores[scores.parts[-1]].mean

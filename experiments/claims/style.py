@@ -14,6 +14,7 @@ from experiments import style_transfer
 from experiments.claims.claim import Claim, Measured, Setting, Verdict, plain_axes, verdict_on
 from experiments.common.data import EMBEDDED
 from experiments.common.pictures import fitted, named_pictures
+from experiments.common.run_folder import is_begun
 from experiments.style_transfer.colours import grey
 from experiments.style_transfer.config import STYLES
 
@@ -37,7 +38,6 @@ def _loss(layer: str) -> str:
 def measure(setting: Setting) -> Measured:
     """How far pictures remain from the style, by what is not one of the losses."""
     contents = EMBEDDED[: min(setting.pictures, _MOST_CONTENTS)]
-    begun = (setting.folder.path / "style-transfer" / "layers" / "config.json").exists()
     config = style_transfer.Config(
         content=contents,
         style=STYLES,
@@ -48,7 +48,7 @@ def measure(setting: Setting) -> Measured:
         seed=setting.seed,
         out=str(setting.folder.path),
         name="layers",
-        resume=begun,
+        resume=is_begun(setting.folder.path, "style-transfer", "layers"),
     )
     drawn = style_transfer.run(config)
     given = named_pictures("--content", (*contents, *STYLES), ())

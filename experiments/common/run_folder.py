@@ -37,6 +37,7 @@ __all__ = [
     "RunFolder",
     "check_given",
     "file_name",
+    "is_begun",
     "is_name",
     "resumed",
     "start",
@@ -264,6 +265,11 @@ def check_given(command: str, config: Any, given: Collection[str]) -> None:
 
 def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def is_begun(out: Path | str, command: str, name: str) -> bool:
+    """Whether there is a run of that name to resume: of a run that is a part of another one."""
+    return (Path(out) / command / name / "config.json").exists()
 
 
 def start(command: str, config: Any, *, distances: Iterable[pj.Distance] = ()) -> RunFolder:
