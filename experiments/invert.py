@@ -309,9 +309,8 @@ def _write(
         report.heading(side)
         report.pictures(rows)
         file = side.lower().replace(" ", "-").replace("the-", "")
-        folder.write_image(
-            f"{file}.png", pj.images.grid([[each for each, _ in row] for row in rows.values()])
-        )
+        grid = pj.images.grid([[each for each, _ in row] for row in rows.values()])
+        folder.write_image(f"{file}.png", grid, rows=rows, columns=["original", *names])
     report.heading("Layer by layer")
     report.figure(curves(found), "PSNR and LPIPS to the original against layers")
     report.table(

@@ -17,6 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from perceptual_jax._files import write_whole
 from perceptual_jax._typing import ImageLike, ValueRange
@@ -163,16 +164,23 @@ def _natural(name: str) -> list[str | int]:
     return [int(part) if index % 2 else part for index, part in enumerate(parts)]
 
 
-def write(path: str | Path, image: ImageLike, *, value_range: ValueRange = (0.0, 1.0)) -> None:
+def write(
+    path: str | Path,
+    image: ImageLike,
+    *,
+    value_range: ValueRange = (0.0, 1.0),
+    description: str = "",
+) -> None:
     """Writes an image, whole or not at all; the ending of the name says in which format.
 
     Args:
       path: a .png, .jpg, .jpeg or .webp file; JPEG and WebP at quality 95.
       image: [h, w, 3], floats in the value range or uint8.
       value_range: (low, high) of float images; values outside are clipped.
+      description: what a PNG file says of itself under that keyword.
 
     Raises:
-      InputError: for another ending or a wrong shape.
+      InputError: for another ending, a wrong shape, or a description of what is no PNG.
     """
     path = Path(path)
     formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -180,8 +188,14 @@ def write(path: str | Path, image: ImageLike, *, value_range: ValueRange = (0.0,
     pixels = to_uint8(image, value_range=value_range)
     if pixels.ndim != 3 or pixels.shape[2] != 3:
         raise InputError(f"an image to write must be [h, w, 3]; got {pixels.shape}")
+    about = {}
+    if description:
+        if formats[suffix] != "PNG":
+            raise InputError(f"only a .png can hold a description; got {path}")
+        about["pnginfo"] = PngInfo()
+        about["pnginfo"].add_text("Description", description.encode(errors="replace").decode())
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, formats[suffix], quality=95)
+    Image.fromarray(pixels).save(buffer, formats[suffix], quality=95, **about)
     write_whole(path, buffer.getvalue())
 
 

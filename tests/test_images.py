@@ -264,6 +264,15 @@ def test_written_png_reads_back(tmp_path):
     np.testing.assert_array_equal(images.read(path), picture())
 
 
+def test_a_png_says_what_it_is(tmp_path):
+    images.write(tmp_path / "a.png", picture(), description="Rows: l2, ž.")
+    with Image.open(tmp_path / "a.png") as written:
+        assert written.info["Description"] == "Rows: l2, ž."
+    np.testing.assert_array_equal(images.read(tmp_path / "a.png"), picture())
+    with pytest.raises(InputError, match=r"only a \.png can hold a description; got .*b\.jpg"):
+        images.write(tmp_path / "b.jpg", picture(), description="Rows: l2.")
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "jpeg", "webp"])
 def test_the_ending_says_the_format(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"

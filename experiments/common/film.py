@@ -31,7 +31,8 @@ def write_frame(
       made: square images [n, s, s, 3], uint8 or floats in [0, 1], the same ones at every step.
       wanted: likewise.
     """
-    folder.write_image(_frame(name, step), pj.images.grid([[*made], [*wanted]], gap=_GAP))
+    grid = pj.images.grid([[*made], [*wanted]], gap=_GAP)
+    folder.write_image(_frame(name, step), grid, rows=("made", "wanted"))
 
 
 def due(steps: Sequence[int], every: int) -> list[int]:

@@ -66,20 +66,23 @@ def write_pictures(
       learned: all images learned from, uint8 [m, h, w, 3].
       outcomes: `{distance: Outcome}`.
     """
-    rows = [wanted[:SHOWN], *(outcome.reconstructions[:SHOWN] for outcome in outcomes.values())]
-    grids = {"reconstructions": rows}
+    made = {name: outcome.reconstructions[:SHOWN] for name, outcome in outcomes.items()}
+    grids = {"reconstructions": {"held out": wanted[:SHOWN], **made}}
     for kind in ("samples", "interpolations"):
-        made = [row for outcome in outcomes.values() for row in getattr(outcome, kind).values()]
-        grids[kind] = [row[:SAMPLES] for row in made]
-    grids["neighbours"] = [
-        row
-        for outcome in outcomes.values()
-        for name in outcome.samples
-        for row in _beside_nearest(outcome, name, learned).values()
-    ]
+        grids[kind] = {
+            f"{name}: {row}": images[:SAMPLES]
+            for name, outcome in outcomes.items()
+            for row, images in getattr(outcome, kind).items()
+        }
+    grids["neighbours"] = {
+        f"{name}: {row}": images
+        for name, outcome in outcomes.items()
+        for sampler in outcome.samples
+        for row, images in _beside_nearest(outcome, sampler, learned).items()
+    }
     for name, rows in grids.items():
-        as_bytes = [[pj.images.to_uint8(image) for image in row] for row in rows]
-        folder.write_image(f"{name}.png", pj.images.grid(as_bytes))
+        as_bytes = [[pj.images.to_uint8(image) for image in row] for row in rows.values()]
+        folder.write_image(f"{name}.png", pj.images.grid(as_bytes), rows=rows)
     for name, outcome in outcomes.items():
         for i, image in enumerate(outcome.reconstructions[:SHOWN]):
             folder.write_image(f"{file_name(name)}-{i + 1}.png", image)
@@ -90,7 +93,10 @@ def _beside_nearest(outcome: Outcome, sampler: str, learned: np.ndarray) -> dict
     nearest = outcome.sets[sampler].nearest
     return {
         sampler: outcome.samples[sampler][:SAMPLES],
-        **{f"nearest, {name}": learned[which[:SAMPLES]] for name, which in nearest.items()},
+        **{
+            f"{sampler}, nearest by {name}": learned[which[:SAMPLES]]
+            for name, which in nearest.items()
+        },
     }
 
 

@@ -205,9 +205,20 @@ class RunFolder:
                 f"with: {self.resume_command}"
             ) from error
 
-    def write_image(self, name: str, image: Any) -> None:
-        """Writes a picture, uint8 or floats in [0, 1]."""
-        pj.images.write(self.path / name, image)
+    def write_image(
+        self, name: str, image: Any, *, rows: Iterable[str] = (), columns: Iterable[str] = ()
+    ) -> None:
+        """Writes a picture, uint8 or floats in [0, 1]; of a grid, the file says what is where.
+
+        Args:
+          name: the file's, ending in .png.
+          image: [h, w, 3].
+          rows: of a grid, from the top, what each shows.
+          columns: from the left, likewise.
+        """
+        named = {"Rows": ", ".join(rows), "Columns": ", ".join(columns)}
+        said = [f"{what}: {names}." for what, names in named.items() if names]
+        pj.images.write(self.path / name, image, description=" ".join(said))
 
 
 def _differ(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

@@ -28,7 +28,8 @@ def write(
         rows.append([*sets[name][:2], *(mean.images[i] for mean in means.values())])
         for distance, mean in means.items():
             folder.write_image(f"{file_name(name)}-{file_name(distance)}.png", mean.images[i])
-    folder.write_image("grid.png", pj.images.grid(rows))
+    columns = ["the first of the set", "the second", *means]
+    folder.write_image("grid.png", pj.images.grid(rows), rows=names, columns=columns)
     results: dict[str, Any] = {
         "sharpness": {
             distance: dict(zip(names, mean.sharpness.tolist(), strict=True))

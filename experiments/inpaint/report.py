@@ -32,8 +32,9 @@ def write(
     means = write_results(folder, outcomes, sets)
     for name, pictures in sets.items():
         for each, judged in pictures.items():
-            row = [judged.given, *judged.made.values(), judged.wanted]
-            folder.write_image(f"{file_name(f'{name}-{each}')}.png", pj.images.grid([row]))
+            row = {"given": judged.given, **judged.made, "original": judged.wanted}
+            grid = pj.images.grid([list(row.values())])
+            folder.write_image(f"{file_name(f'{name}-{each}')}.png", grid, columns=row)
     _page(config, folder, outcomes, means, sets, files).write(folder.path / "report.html")
     print_means(means)
     console.print(f"report: {folder.path / 'report.html'}")

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from experiments.__main__ import COMMANDS
 from experiments.common.run_folder import RunFolder, is_name
 from experiments.report.numbers import Headline, headline, trimmed
-from experiments.report.thumbnails import check, face, is_picture, thumbnail
+from experiments.report.thumbnails import description, face, is_picture, thumbnail
 from perceptual_jax.errors import InputError
 
 __all__ = ["Run", "State", "find"]
@@ -64,6 +64,7 @@ class Run:
       left_out: how many of them were too many.
       headline: the one number to show, or None.
       pictures: `{name: URL from the page}`, the one that stands for the run first.
+      descriptions: `{name: what the picture says of itself}`, of those that do.
       thumbnail: a data URL, or None.
     """
 
@@ -84,6 +85,7 @@ class Run:
     left_out: int = 0
     headline: Headline | None = None
     pictures: dict[str, str] = dataclasses.field(default_factory=dict)
+    descriptions: dict[str, str] = dataclasses.field(default_factory=dict)
     thumbnail: str | None = None
 
 
@@ -124,7 +126,7 @@ def _read(top: Path, path: Path) -> Run:
         whole = reported and (results is not None or "resume" not in options)
         run = dataclasses.replace(run, state="finished" if whole else "unfinished")
     pictures = _pictures(path, problems)
-    chosen = face(command, pictures, finished=run.state == "finished")
+    chosen = face(command, list(pictures), finished=run.state == "finished")
     started, log = _started(about or {}), path / "metrics.jsonl"
     shown, left_out = trimmed(results or {})
     return dataclasses.replace(
@@ -147,6 +149,11 @@ def _read(top: Path, path: Path) -> Run:
         pictures={
             _text(str(file.relative_to(path))): _url(file, top)
             for file in sorted(pictures, key=lambda file: file != chosen)
+        },
+        descriptions={
+            _text(str(file.relative_to(path))): _text(said)
+            for file, said in pictures.items()
+            if said
         },
         thumbnail=None if chosen is None else _thumbnail(chosen, problems),
         problems=_some(problems),  # Last: what is above adds to them.
@@ -220,20 +227,21 @@ def _last_step(path: Path) -> int | None:
 # --- Pictures ------------------------------------------------------------------------------
 
 
-def _pictures(path: Path, problems: list[str]) -> list[Path]:
-    """Pictures in the folder and those below it that can be shown; finished ones first."""
+def _pictures(path: Path, problems: list[str]) -> dict[Path, str]:
+    """Pictures that can be shown, of the folder and those below it, and what they say they are.
+
+    Finished ones come first.
+    """
     found = sorted(
         (file for file in _files_below(path, problems) if is_picture(file)),
         key=lambda file: (len(file.parts), "-step-" in file.name, file.name),
     )
-    usable = []
+    usable = {}
     for file in found[:_MOST_PICTURES]:
         try:
-            check(file)
+            usable[file] = description(file)
         except InputError as error:
             problems.append(f"{_text(str(file.relative_to(path)))} {error}")
-        else:
-            usable.append(file)
     return usable
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from perceptual_jax.errors import InputError
 
-__all__ = ["MOST_PIXELS", "check", "face", "is_picture", "thumbnail"]
+__all__ = ["MOST_PIXELS", "description", "face", "is_picture", "thumbnail"]
 
 MOST_PIXELS = 40_000_000
 """The largest picture that is shown: a browser needs four bytes for each of its pixels."""
@@ -48,13 +48,15 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
 
 
-def check(path: Path) -> None:
-    """Looks at a picture's head.
+def description(path: Path) -> str:
+    """What a picture's head says of it, or "".
 
     Raises:
       InputError: if it is none, or too large; the message goes on after the file's name.
     """
-    _open(path).close()
+    with _open(path) as picture:
+        said = picture.info.get("Description")
+    return said if isinstance(said, str) else ""
 
 
 def _open(path: Path) -> Image.Image:

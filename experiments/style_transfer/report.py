@@ -34,7 +34,8 @@ def write_results(
     cell = min(config.size, _LARGEST_CELL)
     for distance in distances:
         name = _grid_name(drawn, distance)
-        folder.write_image(name, sheet(_rows(contents, styles, drawn, distance), cell))
+        rows = _rows(contents, styles, drawn, distance)
+        folder.write_image(name, sheet(list(rows.values()), cell), rows=rows)
     results = [
         {
             "distance": distance,
@@ -66,14 +67,13 @@ def _grid_name(drawn: Drawn, distance: str) -> str:
 
 def _rows(
     contents: Pictures, styles: Pictures, drawn: Drawn, distance: str
-) -> list[list[np.ndarray | None]]:
+) -> dict[str, list[np.ndarray | None]]:
     """Contents down, styles across, the originals in the margins; a blend has all styles' rows."""
     columns = [style for d, c, style in drawn if d == distance and c == next(iter(contents))]
-    rows = [[None, *(styles.get(style) for style in columns)]]
-    if columns == ["blend"]:
-        rows = [[None, *styles.values()]]
+    shown = styles if columns == ["blend"] else {style: styles.get(style) for style in columns}
+    rows = {f"styles ({', '.join(shown)})": [None, *shown.values()]}
     for name, picture in contents.items():
-        rows.append([picture, *(drawn[distance, name, style].image for style in columns)])
+        rows[name] = [picture, *(drawn[distance, name, style].image for style in columns)]
     return rows
 
 

@@ -54,7 +54,9 @@ def write(
     means = write_results(folder, outcomes, sets)
     crops = _crops(config, sets)
     for name, row in crops.items():
-        folder.write_image(f"crops-{file_name(name)}.png", pj.images.grid([[i for i, _ in row]]))
+        grid = pj.images.grid([[image for image, _ in row]])
+        columns = (caption for _, caption in row)
+        folder.write_image(f"crops-{file_name(name)}.png", grid, columns=columns)
     for name, pictures in sets.items():
         for each, judged in pictures.items():
             for method, image in judged.made.items():

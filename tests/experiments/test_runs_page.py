@@ -8,11 +8,14 @@ import re
 import struct
 import zlib
 
+import numpy as np
 import pytest
 from made_runs import HOSTILE, image_mean, write_run
 from PIL import Image
 
+import perceptual_jax as pj
 from experiments.common.report import LOOK
+from experiments.common.run_folder import RunFolder
 from experiments.report.numbers import MOST_NUMBERS, headline, trimmed
 from experiments.report.runs import find
 
@@ -400,6 +403,19 @@ def test_all_text_is_data(cli, runs):
     for url in (run["path"], run["report"], *run["pictures"].values()):
         assert re.fullmatch(r"[A-Za-z0-9._~/%-]+", url)
     assert "%FF%FE.png" in run["pictures"]["\ufffd\ufffd.png"]
+
+
+def test_pictures_say_what_they_show(cli, runs):
+    folder = image_mean(runs, "one", 0.5, pictures=("a.png", "b.png", "c.png"))
+    black = np.zeros((8, 8, 3), np.uint8)
+    RunFolder(folder, "image-mean").write_image("a.png", black, rows=("l2", "<b>"), columns="xy")
+    pj.images.write(folder / "b.png", black, description="\ud800\n" + 400 * "é")
+    cli("report")
+    (run,) = data_of((runs / "index.html").read_text())["runs"]
+    assert run["descriptions"] == {
+        "a.png": "Rows: l2, <b>. Columns: x, y.",
+        "b.png": "?\ufffd" + 298 * "é" + "…",
+    }
 
 
 # --- Numbers -------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from made_runs import HOSTILE, image_mean, write_run
 from PIL import Image
 
 import perceptual_jax as pj
+from experiments.common.run_folder import RunFolder
 
 pytestmark = pytest.mark.browser
 
@@ -160,6 +161,26 @@ def test_numbers_that_both_have_come_first(browse, cli, tmp_path):
     assert len(rows) == 20
     find(driver, "#numbers .more").click()
     assert len(driver.find_elements("css selector", "#numbers tbody tr")) == 52
+    clean(driver)
+
+
+def test_runs_of_sums_in_other_weights_stand_side_by_side(browse, cli, tmp_path):
+    runs = tmp_path / "runs"
+    for name, total, lpips in (("a", "l1 + <b>", 0.2), ("b", "l1 + 2 * <b>", 0.3)):
+        results = {"held_out": {total: {"l2": 0.5, "lpips-alex": lpips}, "mean": {"l2": 1.0}}}
+        folder = write_run(runs, "glo", name, results=results)
+        rows = ("held out", total)
+        RunFolder(folder, "glo").write_image("grid.png", np.zeros((16, 8, 3)), rows=rows)
+    assert cli("report", "--out", runs).code == 0
+    driver = browse(runs / "index.html", fragment="#compare=glo/a,glo/b")
+    rows = [row.text for row in driver.find_elements("css selector", "#numbers tbody tr")]
+    assert rows == [
+        "held_out · l1 + <b> | l1 + 2 * <b> · l2 0.5 0.5 0",
+        "held_out · l1 + <b> | l1 + 2 * <b> · lpips-alex 0.2 0.3 +0.1",
+        "held_out · mean · l2 1 1 0",
+    ]
+    under = [text.text for text in driver.find_elements("css selector", ".under")]
+    assert under[:2] == ["A. Rows: held out, l1 + <b>.", "B. Rows: held out, l1 + 2 * <b>."]
     clean(driver)
 
 

@@ -95,8 +95,11 @@ function showPictures(a, b) {
 
 /** Picture B over picture A, from the slider's place to the right. */
 function wipe(a, b, name) {
-  const below = element("img", { alt: `${name} of A, ${title(a)}` });
-  const over = element("img", { alt: `${name} of B, ${title(b)}`, className: "over" });
+  const says = ({ descriptions }) => (Object.hasOwn(descriptions, name) ? descriptions[name] : "");
+  const [mine, its] = [says(a), says(b)];
+  const alt = (letter, run, said) => `${name} of ${letter}, ${title(run)}${said && `. ${said}`}`;
+  const below = element("img", { alt: alt("A", a, mine) });
+  const over = element("img", { alt: alt("B", b, its), className: "over" });
   const slider = element("input", {
     type: "range", min: 0, max: 100, step: 1, value: 50,
     "aria-label": "Where A ends and B begins, from the left",
@@ -107,6 +110,8 @@ function wipe(a, b, name) {
   );
   const hint = "Drag, or use the arrow keys.";
   const under = element("p", { className: "soft under" }, hint);
+  const said = mine === its ? [mine] : [mine && `A. ${mine}`, its && `B. ${its}`];
+  const texts = said.filter(Boolean).map((text) => element("p", { className: "soft under" }, text));
   const move = () => {
     stage.style.setProperty("--at", `${slider.value}%`);
     slider.setAttribute("aria-valuetext", `${slider.value} percent A`);
@@ -135,7 +140,7 @@ function wipe(a, b, name) {
   move();
   below.src = a.pictures[name];
   over.src = b.pictures[name];
-  return [stage, under];
+  return [stage, ...texts, under];
 }
 
 function table(kind, caption, rows) {
@@ -223,7 +228,7 @@ function showOptions(a, b) {
 }
 
 function showNumbers(a, b) {
-  const rows = [...union(flat(a.numbers), flat(b.numbers))].map(numberRow);
+  const rows = [...union(...alike(flat(a.numbers), flat(b.numbers)))].map(numberRow);
   const left = a.left_out + b.left_out;
   const parts = [];
   if (!rows.length) parts.push(element("p", { className: "soft" }, "Neither has any yet."));
@@ -253,6 +258,20 @@ function numberRow([key, [mine, its]]) {
     cell(its),
     element("td", {}, both ? `${sign}${digits(difference)}`.replace("-", "−") : ""),
   );
+}
+
+/**
+ * Both runs' numbers, where what only one of them names is called as both of them: two sums of the
+ * same losses in other weights, say. It must be one name of each.
+ */
+function alike(a, b) {
+  const names = (found) => new Set(Object.keys(found).flatMap((key) => key.split("\n").slice(0, -1)));
+  const [mine, its] = [names(a), names(b)];
+  const [onlyMine, onlyIts] = [[...mine].filter((x) => !its.has(x)), [...its].filter((x) => !mine.has(x))];
+  if (onlyMine.length !== 1 || onlyIts.length !== 1) return [a, b];
+  const called = (key) =>
+    key.split("\n").map((x) => (x === onlyMine[0] || x === onlyIts[0] ? `${onlyMine[0]} | ${onlyIts[0]}` : x)).join("\n");
+  return [a, b].map((found) => Object.fromEntries(Object.entries(found).map(([key, x]) => [called(key), x])));
 }
 
 /** `{a: {b: 1}}` as `{"a\nb": 1}`, in order. */
