@@ -143,6 +143,7 @@ def _compare(
     results: dict[str, dict[str, float]] = {}
     shown: _Pictures = {}
     sizes: set[tuple[int, ...]] = set()
+    half_grey: list[str] = []
     with progress("compare", len(pairs), unit="pairs") as advance:
         for name, (path_x, path_y) in pairs.items():
             x, y = _read(config, path_x), _read(config, path_y)
@@ -161,6 +162,8 @@ def _compare(
                     f"The first {_MANY_SIZES} images have {_MANY_SIZES} sizes, each of which is "
                     "compiled; --multiple 64 crops them to few."
                 )
+            if _is_grey(x) != _is_grey(y):
+                half_grey.append(name)
             values = score(x[None], y[None])
             results[name] = {d.name: float(values[d.name][0]) for d in distances}
             folder.log(pair=name, **results[name])
@@ -172,6 +175,12 @@ def _compare(
             if len(results) <= _PICTURED:
                 shown[name] = pictures
             advance()
+    if half_grey:
+        more = f" and {len(half_grey) - 5} more" if len(half_grey) > 5 else ""
+        console.print(
+            "One is grey and the other is not, which distances count too: "
+            f"{', '.join(half_grey[:5])}{more}"
+        )
     return results, shown
 
 
@@ -232,6 +241,10 @@ def _read(config: Config, path: Path) -> np.ndarray:
         raise InputError(f"{path} is {_size(picture)}: smaller than --multiple {config.multiple}")
     top, left = ((a - b) // 2 for a, b in zip(picture.shape[:2], sides, strict=True))
     return picture[top : top + sides[0], left : left + sides[1]]
+
+
+def _is_grey(image: np.ndarray) -> bool:
+    return bool((image == image[..., :1]).all())
 
 
 def _size(image: np.ndarray) -> str:

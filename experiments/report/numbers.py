@@ -98,6 +98,8 @@ def headline(command: str, results: dict[str, Any]) -> Headline | None:
     if command not in _HEADLINES:
         return None
     best = _HEADLINES[command]
+    if results.get("test") == "jnd":
+        best = best._replace(what="average precision")
     found: dict[str, list[float]] = {}
     for names, number in _along(results, best.path):
         found.setdefault(names[best.group] if names else "", []).append(number)

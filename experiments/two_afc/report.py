@@ -21,6 +21,8 @@ from perceptual_jax.statistics import Interval
 
 __all__ = ["score_figure", "write"]
 
+_ALONE = "An interval of one judgement has no width: it says nothing of what others would be."
+
 
 def write(
     config: Config, folder: RunFolder, data: Judgements, found: np.ndarray, scores: Scores
@@ -48,6 +50,8 @@ def write(
     for row in _table_of(scores, digits=3)[1]:
         table.add_row(row[0], row[-3], f"{row[-2]} to {row[-1]}" if row[-1] else "")
     console.print(table)
+    if len(data.judge) == 1:
+        console.print(_ALONE)
     if not data.human:
         console.print(STAND_IN_NOTE)
     console.print(f"report: {folder.path / 'report.html'}")
@@ -123,6 +127,8 @@ def _page(
     ranked = scores.ranked
     report = Report("Which distance sees like people do?", _ABOUT[config.test])
     report.text(f"{len(data.judge)} judgements of {len(data.names)} images.")
+    if len(data.judge) == 1:
+        report.text(_ALONE)
     if not data.human:
         report.text(STAND_IN_NOTE)
     report.figure(figure, "Every distance's score, with its interval")

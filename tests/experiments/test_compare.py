@@ -127,6 +127,17 @@ def test_many_sizes_bring_a_hint(cli, picture):
     assert "--multiple 64" not in cli("compare", "a", "b", "--multiple", "8").out
 
 
+def test_a_grey_picture_beside_one_in_colour_is_remarked(cli, picture, tmp_path):
+    picture("a.png")
+    pj.images.write(
+        tmp_path / "grey.png", np.tile(np.linspace(0, 1, 64), (64, 1))[..., None] * np.ones(3)
+    )
+    remark = "One is grey and the other is not, which distances count too: a / grey"
+    assert remark in cli("compare", "a.png", "grey.png", "--distances", "l1").out
+    for given in ("a.png", "grey.png"):
+        assert "grey and" not in cli("compare", given, given, "--distances", "l1").out
+
+
 def test_endings_may_differ(cli, picture):
     picture("a/one.png")
     picture("b/one.jpg")

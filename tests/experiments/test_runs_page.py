@@ -459,6 +459,12 @@ def test_the_score_of_all_is_not_averaged_with_those_of_its_parts(command, value
     assert headline(command, results).value == 0.9
 
 
+def test_precision_is_not_called_agreement():
+    results = HEADLINES["two-afc"][0]
+    assert headline("two-afc", results).what == "agreement"
+    assert headline("two-afc", results | {"test": "jnd"}).what == "average precision"
+
+
 def test_the_best_sharpness_is_that_of_the_pictures_themselves():
     results = {"sharpness": {"l2": {"cat": 0.3}, "lpips-vgg": {"cat": 0.9}, "noise": {"cat": 1.8}}}
     found = headline("image-mean", results)

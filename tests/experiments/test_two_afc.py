@@ -126,6 +126,17 @@ def test_same_or_not(cli, bapps, tmp_path):
     assert results["people"] == {}
 
 
+def test_one_judgement_says_nothing_of_others(cli, picture, tmp_path):
+    for seed, name in enumerate("abc"):
+        picture(f"{name}.png", seed=seed)
+    (tmp_path / "list.csv").write_text("ref,p0,p1,judge\na.png,b.png,c.png,1\n")
+    outcome = cli("two-afc", "--data", "list.csv", "--distances", "l2", "--name", "a")
+    assert outcome.code == 0, outcome.err
+    remark = "An interval of one judgement has no width"
+    assert remark in outcome.out
+    assert remark in (tmp_path / "runs/two-afc/a/report.html").read_text()
+
+
 def test_the_score_is_its_definition(tmp_path):
     """Each distance called on each pair, averaged by hand."""
     scores = run(dataclasses.replace(TINY, out=str(tmp_path), name="a"))
