@@ -261,6 +261,7 @@ def network(module: nn.Module, inputs: tuple[int, ...], method: str | None = Non
       method: its method; by default it is called.
     """
 
+    @jax.jit  # Its pass through the network is then left out: the numbers drawn are all it needs.
     def init(key: Key) -> tuple[Any, Any]:
         variables = module.init(key, jnp.zeros(inputs), training=True)
         return variables["params"], variables.get("running", {})

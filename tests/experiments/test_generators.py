@@ -114,14 +114,17 @@ def test_images_become_codes_and_codes_images(size, code):
     net = network(both, (2, size, size, 3))
     params, running = net.init(jax.random.key(0))
     images = jax.random.uniform(jax.random.key(1), (3, size, size, 3))
-    outputs, _ = net.train(params, running, images)
+    outputs, _ = jax.jit(net.train)(params, running, images)
     assert outputs.shape == images.shape
     assert float(outputs.min()) >= 0
     assert float(outputs.max()) <= 1
-    codes = network(both, (2, size, size, 3), "encode").use(params, running, images)
+    encode, generate = (
+        jax.jit(network(both, (2, size, size, 3), method).use) for method in ("encode", "generate")
+    )
+    codes = encode(params, running, images)
     assert codes.shape == (3, code)
-    again = network(both, (2, size, size, 3), "generate").use(params, running, codes)
-    np.testing.assert_allclose(again, net.use(params, running, images), atol=1e-6)
+    again = generate(params, running, codes)
+    np.testing.assert_allclose(again, jax.jit(net.use)(params, running, images), atol=1e-6)
 
 
 def test_used_as_it_was_trained():
@@ -129,13 +132,14 @@ def test_used_as_it_was_trained():
     net = network(Generator(16, 1 / 16), (2, 6))
     params, running = net.init(jax.random.key(0))
     codes = jax.random.normal(jax.random.key(1), (8, 6))
+    train, use = jax.jit(net.train), jax.jit(net.use)
     for _ in range(3):
-        outputs, running = net.train(params, running, codes)
-    np.testing.assert_allclose(net.use(params, running, codes), outputs, atol=1e-5)
+        outputs, running = train(params, running, codes)
+    np.testing.assert_allclose(use(params, running, codes), outputs, atol=1e-5)
     for _ in range(60):  # A momentum of .9 has forgotten the first batches by then: .9^60 < .002.
-        _, running = jax.jit(net.train)(params, running, 3 * codes)
-    tripled, _ = net.train(params, running, 3 * codes)
-    np.testing.assert_allclose(net.use(params, running, 3 * codes), tripled, atol=5e-3)
+        _, running = train(params, running, 3 * codes)
+    tripled, _ = train(params, running, 3 * codes)
+    np.testing.assert_allclose(use(params, running, 3 * codes), tripled, atol=5e-3)
 
 
 def test_parameters_are_as_many_as_published():
