@@ -29,6 +29,7 @@ from matplotlib.figure import Figure
 
 import perceptual_jax as pj
 from experiments.common.data import named_picture
+from experiments.common.figures import panels
 from experiments.common.loop import interruptible
 from experiments.common.networks import Weights, after_relu, before_relu, distance_of
 from experiments.common.optimise import (
@@ -346,8 +347,7 @@ def _write(
 
 def curves(found: dict[str, dict[str, Inversion]]) -> Figure:
     """PSNR and LPIPS of every kind of weights against layers."""
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = panels(2)
     for kind, each in found.items():
         left.plot(list(each), [x.psnr for x in each.values()], "o-", label=kind)
         right.plot(list(each), [x.lpips for x in each.values()], "o-", label=kind)
@@ -356,5 +356,4 @@ def curves(found: dict[str, dict[str, Inversion]]) -> Figure:
     left.legend(fontsize=8)
     for axes in (left, right):
         axes.tick_params(axis="x", rotation=45)
-        axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -12,9 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import perceptual_jax as pj
-from experiments.claims.claim import Claim, Measured, Setting, Verdict, plain_axes, verdict_on
+from experiments.claims.claim import Claim, Measured, Setting, Verdict, verdict_on
 from experiments.common.choices import DISLIKED, distorted_picture
 from experiments.common.data import EMBEDDED
+from experiments.common.figures import panels
 from experiments.common.progress import progress
 from perceptual_jax._typing import Array, Params
 
@@ -118,8 +119,7 @@ def verdict(numbers: dict[str, Any]) -> Verdict:
 
 def draw(numbers: dict[str, Any]) -> tuple[Figure, str]:
     """Every loss against the reach, by choice and by chance."""
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = plain_axes(figure)
+    figure, (axes,) = panels(size=(8, 4))
     for place, (name, kinds) in enumerate(numbers["relative"].items()):
         for kind, style in (("ten steps", "-"), ("by chance", ":")):
             label = name if kind == "ten steps" else None

@@ -13,6 +13,7 @@ from experiments import image_mean
 from experiments.claims.claim import Claim, Measured, Setting, Verdict, verdict_on
 from experiments.claims.shifts import moved_window
 from experiments.common.data import EMBEDDED, embedded_picture
+from experiments.common.figures import panels
 from experiments.compare import scorer
 from experiments.image_mean.endurance import JUDGE
 from experiments.image_mean.method import optimise
@@ -98,8 +99,7 @@ def verdict(numbers: dict[str, Any]) -> Verdict:
 
 def draw(numbers: dict[str, Any]) -> tuple[Figure, str]:
     """Expected losses of grey answers, and how far the images found are from an answer."""
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = panels(2, size=(10, 3.8))
     for name, values in numbers["toy"].items():
         left.plot(numbers["answers"], np.array(values) / max(values), label=name)
     for level in numbers["levels"]:
@@ -109,8 +109,6 @@ def draw(numbers: dict[str, Any]) -> tuple[Figure, str]:
     names = list(numbers["to_nearer"])
     right.bar(names, [np.mean(numbers["to_nearer"][name]) for name in names])
     right.set(ylabel=f"{JUDGE} to the nearer right answer")
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
     return figure, "Expected loss of every grey; how far the images are from a right answer"
 
 

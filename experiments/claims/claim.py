@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import perceptual_jax as pj
@@ -21,7 +20,6 @@ __all__ = [
     "Measured",
     "Setting",
     "Verdict",
-    "plain_axes",
     "read_measured",
     "verdict_on",
 ]
@@ -125,10 +123,3 @@ def verdict_on(parts: Sequence[bool]) -> Verdict:
     if all(parts):
         return "holds"
     return "holds in part" if any(parts) else "does not hold"
-
-
-def plain_axes(figure: Figure) -> Axes:
-    """The figure's only axes, without a frame."""
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return axes

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 import perceptual_jax as pj
 from experiments import two_afc
-from experiments.claims.claim import Claim, Measured, Setting, Verdict, plain_axes, verdict_on
+from experiments.claims.claim import Claim, Measured, Setting, Verdict, verdict_on
 from experiments.common.choices import agreement, compare_distortions, distorted_picture
 from experiments.common.data import EMBEDDED
+from experiments.common.figures import panels
 from experiments.common.progress import progress
 from experiments.common.run_folder import is_begun
 from experiments.compare import scorer
@@ -155,8 +156,7 @@ def as_good(numbers: dict[str, Any]) -> Verdict:
 def draw(numbers: dict[str, Any]) -> tuple[Figure, str]:
     """Differences with their intervals."""
     names = list(numbers["pairs"])
-    figure = Figure(figsize=(8, 0.6 + 0.4 * len(names)), layout="constrained")
-    axes = plain_axes(figure)
+    figure, (axes,) = panels(size=(8, 0.6 + 0.4 * len(names)))
     mean, low, high = np.array([numbers["pairs"][name]["difference"] for name in names]).T
     axes.barh(names, mean, xerr=[mean - low, high - mean], color="tab:blue", alpha=0.7)
     axes.axvline(0, color="grey", linewidth=0.8)

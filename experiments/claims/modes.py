@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 import perceptual_jax as pj
 from experiments.claims.claim import Claim, Measured, Setting, Verdict, verdict_on
 from experiments.claims.trained import LPIPS, Judge, Task, ends, table, under_each
+from experiments.common.figures import panels
 from experiments.common.generators import Network
 from experiments.common.training import Batch
 from perceptual_jax._typing import Array, Key, Params
@@ -159,17 +160,16 @@ def verdict(numbers: dict[str, Any]) -> Verdict:
 
 def draw(numbers: dict[str, Any]) -> tuple[Figure, str]:
     """How far answers are from a right one, and how many right ones are given."""
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    figure, found = panels(2)
     titles = {
         "to nearest": f"{LPIPS} to the nearest right answer",
         "given": f"right answers given, of {numbers['answers']}",
     }
-    for axes, (measure, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+    for axes, (measure, title) in zip(found, titles.items(), strict=True):
         last = ends(numbers, measure)
         axes.barh(list(last), list(last.values()))
         axes.invert_yaxis()
         axes.set_xlabel(title)
-        axes.spines[["top", "right"]].set_visible(False)
     return figure, "How far answers are from a right one, and how many right ones are given"
 
 

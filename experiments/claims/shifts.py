@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import perceptual_jax as pj
-from experiments.claims.claim import Claim, Measured, Setting, Verdict, plain_axes, verdict_on
+from experiments.claims.claim import Claim, Measured, Setting, Verdict, verdict_on
 from experiments.common.data import EMBEDDED, embedded_picture
+from experiments.common.figures import panels
 from experiments.common.progress import progress
 from experiments.compare import scorer
 
@@ -79,8 +80,7 @@ def verdict(numbers: dict[str, Any]) -> Verdict:
 
 def draw(numbers: dict[str, Any]) -> tuple[Figure, str]:
     """Every loss against the shift."""
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = plain_axes(figure)
+    figure, (axes,) = panels(size=(8, 4))
     styles = {**dict.fromkeys(PIXELS, "--"), **dict.fromkeys(OTHERS, ":")}
     for name, values in numbers["relative"].items():
         axes.plot(

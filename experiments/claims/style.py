@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 import perceptual_jax as pj
 from experiments import style_transfer
-from experiments.claims.claim import Claim, Measured, Setting, Verdict, plain_axes, verdict_on
+from experiments.claims.claim import Claim, Measured, Setting, Verdict, verdict_on
 from experiments.common.data import EMBEDDED
+from experiments.common.figures import panels
 from experiments.common.pictures import fitted, named_pictures
 from experiments.common.run_folder import is_begun
 from experiments.style_transfer.colours import grey
@@ -102,8 +103,7 @@ def verdict(numbers: dict[str, Any]) -> Verdict:
 
 def draw(numbers: dict[str, Any]) -> tuple[Figure, str]:
     """What is left of the way to the style, layer by layer."""
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
-    axes = plain_axes(figure)
+    figure, (axes,) = panels(size=(8, 3.6))
     for seen in numbers["left"]:
         mean = _means(numbers, seen)
         axes.plot(list(mean), list(mean.values()), "o-", label=seen)

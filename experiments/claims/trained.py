@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 import perceptual_jax as pj
 from experiments.claims.claim import Setting
+from experiments.common.figures import panels, plot_dotted
 from experiments.common.generators import Network
 from experiments.common.training import Batch, Loss, Method, Schedule, Source, State, train
 from experiments.compare import scorer
@@ -153,13 +154,12 @@ def table(numbers: dict[str, Any], *, measures: Sequence[str]) -> tuple[list[str
 
 def draw_ends(numbers: dict[str, Any], *, measures: Sequence[str]) -> tuple[Figure, str]:
     """Bars of each measure in the end."""
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(measures)), measures, strict=True):
+    figure, found = panels(len(measures), size=(10, 3.4))
+    for axes, name in zip(found, measures, strict=True):
         last = ends(numbers, name)
         axes.bar(list(last), list(last.values()))
         axes.set_ylabel(name)
         axes.tick_params(axis="x", rotation=45)
-        axes.spines[["top", "right"]].set_visible(False)
         low, high = min(last.values()), max(last.values())
         axes.set_ylim(max(low - 0.5 * (high - low), 0), high + 0.1 * (high - low) + 1e-9)
     return figure, f"{', '.join(measures)} of test pictures, by what was trained under"
@@ -169,19 +169,16 @@ def draw_on_the_way(
     numbers: dict[str, Any], *, measures: Sequence[str], in_time: bool = False
 ) -> tuple[Figure, str]:
     """Each measure against steps; the first also against seconds, if that is asked for."""
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
     columns = [(measure, "step") for measure in measures]
     columns += [(measures[0], "seconds of training")] * in_time
-    for place, (axes, (measure, along)) in enumerate(
-        zip(figure.subplots(1, len(columns)), columns, strict=True)
-    ):
+    figure, found = panels(len(columns), size=(10, 3.8))
+    for place, (axes, (measure, along)) in enumerate(zip(found, columns, strict=True)):
         for name, each in numbers["under"].items():
             pace = 1 if along == "step" else each["seconds"]
             along_them = [step * pace for step in each["steps"]]
-            axes.plot(along_them, each[measure], marker="o", markersize=3, label=name)
+            plot_dotted(axes, along_them, each[measure], name)
         axes.set(xlabel=along, ylabel=f"{measure} of test pictures")
         axes.set_xscale("linear" if along == "step" else "log")
-        axes.spines[["top", "right"]].set_visible(False)
         if place == 0:
             axes.legend(fontsize=8)
     return figure, f"{', '.join(measures)} of test pictures on the way of training"

@@ -14,6 +14,7 @@ import perceptual_jax as pj
 from experiments.cluster.config import Config, matching
 from experiments.cluster.found import Clusters
 from experiments.common.data import Labelled
+from experiments.common.figures import panels
 from experiments.common.progress import console
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, file_name
@@ -165,11 +166,11 @@ _PICTURE = {"k-means": "nearest to the centroid", "autoencoder": "decoded"}
 
 def bars(found: dict[str, dict[str, Clusters]]) -> Figure:
     """Weighted F1 and NMI of every distance and method, with standard deviations."""
-    figure = Figure(figsize=(10, 1.2 + 0.5 * len(found)), layout="constrained")
+    figure, both = panels(2, size=(10, 1.2 + 0.5 * len(found)), sharey=True)
     names = list(found)
     colours = {"k-means": "#7aa6c2", "autoencoder": "#d8a25e"}
     methods = list(next(iter(found.values())))
-    for axes, number in zip(figure.subplots(1, 2, sharey=True), ("f1", "nmi"), strict=True):
+    for axes, number in zip(both, ("f1", "nmi"), strict=True):
         for place, method in enumerate(methods):
             values = [[getattr(s, number) for s in found[n][method].scores] for n in names]
             height = 0.8 / len(methods)
@@ -184,7 +185,6 @@ def bars(found: dict[str, dict[str, Clusters]]) -> Figure:
             )
         axes.set(xlabel=_NUMBERS[number], xlim=(0, 1.02))
         axes.set_yticks(range(len(names)), names)
-        axes.spines[["top", "right"]].set_visible(False)
     axes.invert_yaxis()
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure

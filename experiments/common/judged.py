@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from experiments.common.figures import RELATIVE_LOSS, legend_beside, panels, plot_dotted, relative
 from experiments.common.film import add_film, due
 from experiments.common.progress import console
 from experiments.common.report import Report
@@ -117,19 +118,17 @@ def _steps(outcome: Outcome, name: str, every: int) -> dict[int, int]:
 
 
 def _curves(outcomes: Mapping[str, Outcome], watched: str) -> Figure:
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = panels(2)
     for name, outcome in outcomes.items():
         own = [line for line in outcome.metrics if line["under"] == name]
-        steps, losses = [line["step"] for line in own], np.array([line["loss"] for line in own])
         # From where the training under l1 ended; its loss is another.
         begun = outcome.metrics[-len(own) - 1 : -len(own)]
-        values = [(line["step"], line["psnr"]) for line in [*begun, *own]]
-        left.plot(*zip(*values, strict=True), ".-", label=name)
-        right.plot(steps, losses / max(losses[0], 1e-30), ".-", label=name)
+        watched_lines = [*begun, *own]
+        steps = [line["step"] for line in watched_lines]
+        plot_dotted(left, steps, (line["psnr"] for line in watched_lines), name)
+        losses = relative(line["loss"] for line in own)
+        plot_dotted(right, (line["step"] for line in own), losses, name)
     left.set(xlabel="step", ylabel=f"PSNR {watched} (dB)")
-    right.set(xlabel="step", ylabel="loss / first logged loss")
-    figure.legend(*right.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
+    right.set(xlabel="step", ylabel=RELATIVE_LOSS)
+    legend_beside(figure, right)
     return figure

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import perceptual_jax as pj
+from experiments.common.figures import RELATIVE_LOSS, legend_beside, panels, plot_dotted, relative
 from experiments.common.image_sets import LAYER, SetScore
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, file_name
@@ -252,17 +253,12 @@ _FEATURES = 512
 
 def curves(outcomes: Mapping[str, Outcome]) -> Figure:
     """The loss of every distance, relative to its first, and the sharpness, against epochs."""
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = panels(2)
     for name, outcome in outcomes.items():
         epochs = [line["epoch"] for line in outcome.metrics]
-        losses = np.array([line["loss"] for line in outcome.metrics])
-        # With points: a short run logs one line, of which there is no curve.
-        left.plot(epochs, losses / max(losses[0], 1e-30), ".-", label=name)
-        right.plot(epochs, [line["sharpness"] for line in outcome.metrics], ".-", label=name)
-    left.set(xlabel="epoch", ylabel="loss / first logged loss")
+        plot_dotted(left, epochs, relative(line["loss"] for line in outcome.metrics), name)
+        plot_dotted(right, epochs, (line["sharpness"] for line in outcome.metrics), name)
+    left.set(xlabel="epoch", ylabel=RELATIVE_LOSS)
     right.set(xlabel="epoch", ylabel="sharpness relative to originals")
-    figure.legend(*right.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
+    legend_beside(figure, right)
     return figure

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.common.figures import panels, plot_dotted
 from experiments.common.generators import parameter_count
 from experiments.common.progress import console
 from experiments.common.report import Report
@@ -72,17 +73,11 @@ def write(
 
 
 def _curves(metrics: list[dict[str, Any]]) -> Figure:
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = panels(size=(8, 3.6))
     for term in ("content", "style", "variation"):
-        axes.plot(
-            [line["step"] for line in metrics],
-            [line[term] for line in metrics],
-            marker="o",
-            markersize=3,
-            label=term,
+        plot_dotted(
+            axes, (line["step"] for line in metrics), (line[term] for line in metrics), term
         )
     axes.set(xlabel="step", ylabel="weighted part of the loss", yscale="log")
     axes.legend(fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 
 import perceptual_jax as pj
 from experiments.common.data import EMBEDDED, embedded_picture
+from experiments.common.figures import panels
 from experiments.common.report import Report
 from experiments.image_mean.config import Config
 from experiments.image_mean.method import Mean
@@ -76,8 +76,7 @@ def add_endurance(
     report: Report, shifts: Sequence[float], means: dict[str, Mean], endurance: Endurance
 ) -> None:
     """The plot and the table of a report."""
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = panels(2)
     order = np.argsort(shifts)
     x = np.asarray(shifts)[order]
     for name, values in endurance.to_nearest_view.items():
@@ -89,7 +88,6 @@ def add_endurance(
     right.set(ylabel="sharpness relative to inputs")
     for axes in (left, right):
         axes.set_xlabel("views are moved by up to, px")
-        axes.spines[["top", "right"]].set_visible(False)
     report.heading("At what shift does each give up?")
     report.text(
         f"How far each mean is from the view it is nearest to, by {JUDGE}. A distance has given up "

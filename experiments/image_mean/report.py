@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import perceptual_jax as pj
+from experiments.common.figures import RELATIVE_LOSS, legend_beside, panels, plot_dotted, relative
 from experiments.common.progress import console
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder, file_name
@@ -110,19 +111,15 @@ def add_means(report: Report, sets: dict[str, np.ndarray], means: dict[str, Mean
 
 def curves(means: dict[str, Mean]) -> Figure:
     """Loss and sharpness of every distance against steps."""
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = panels(2)
     for distance, mean in means.items():
         if not mean.metrics:
             continue
         steps = [line["step"] for line in mean.metrics]
-        losses = np.array([np.mean(line["loss"]) for line in mean.metrics])
-        left.plot(steps, losses / max(losses[0], 1e-30), ".-", label=distance)
-        sharpness = [np.mean(line["sharpness"]) for line in mean.metrics]
-        right.plot(steps, sharpness, ".-", label=distance)
-    left.set(xlabel="step", ylabel="loss / first logged loss")
+        losses = relative(np.mean(line["loss"]) for line in mean.metrics)
+        plot_dotted(left, steps, losses, distance)
+        plot_dotted(right, steps, (np.mean(line["sharpness"]) for line in mean.metrics), distance)
+    left.set(xlabel="step", ylabel=RELATIVE_LOSS)
     right.set(xlabel="step", ylabel="sharpness relative to inputs")
-    figure.legend(*right.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
+    legend_beside(figure, right)
     return figure

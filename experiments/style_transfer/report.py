@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import perceptual_jax as pj
+from experiments.common.figures import panels
 from experiments.common.pictures import fitted, sheet
 from experiments.common.progress import console
 from experiments.common.report import Report
@@ -150,14 +151,13 @@ def curves(drawn: Drawn) -> Figure:
     """Each term against steps, a line for each picture and a colour for each distance."""
     terms = list(next(iter(drawn.values())).losses)
     distances = list(dict.fromkeys(distance for distance, _, _ in drawn))
-    figure = Figure(figsize=(3.6 * len(terms), 3.4), layout="constrained")
-    for axes, term in zip(figure.subplots(1, len(terms), squeeze=False)[0], terms, strict=True):
+    figure, found = panels(len(terms), size=(3.6 * len(terms), 3.4))
+    for axes, term in zip(found, terms, strict=True):
         for (distance, _, _), transfer in drawn.items():
             colour = f"C{distances.index(distance)}"
             axes.plot(transfer.steps, transfer.losses[term], color=colour, linewidth=1)
         axes.set(xlabel="step", title=term)
         axes.set_ylim(bottom=0)
-        axes.spines[["top", "right"]].set_visible(False)
     for index, distance in enumerate(distances):
         axes.plot([], [], color=f"C{index}", label=short_name(distance))
     axes.legend(fontsize=8)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from experiments.common.figures import panels
 from experiments.common.progress import console
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder
@@ -178,8 +179,7 @@ def page(
 
 def curves(outcome: Outcome) -> Figure:
     """The loss, and the scores on what is learned from and on what is held out."""
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = panels(2, size=(10, 3.2))
     epochs = [line["epoch"] for line in outcome.epochs]
     left.plot(epochs, [line["loss"] for line in outcome.epochs])
     left.set(xlabel="epoch", ylabel="loss")
@@ -191,17 +191,13 @@ def curves(outcome: Outcome) -> Figure:
     right.legend()
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def weights_drawn(heads: dict[str, np.ndarray]) -> Figure:
     """Every layer's weights, from the largest to the smallest."""
-    figure = Figure(figsize=(10, 2.6), layout="constrained")
-    for axes, (layer, head) in zip(
-        np.atleast_1d(figure.subplots(1, len(heads), sharey=True)), heads.items(), strict=True
-    ):
+    figure, found = panels(len(heads), size=(10, 2.6), sharey=True)
+    for axes, (layer, head) in zip(found, heads.items(), strict=True):
         axes.plot(np.sort(head)[::-1])
         axes.set_title(layer, fontsize=9)
-        axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.table import Column, Table
 
+from experiments.common.figures import panels
 from experiments.common.progress import console
 from experiments.common.report import Report
 from experiments.common.run_folder import RunFolder
@@ -233,8 +234,7 @@ def score_figure(scores: Scores, test: Test, *, human: bool) -> Figure:
     """Scores over all, best on top, with their intervals, what people score, and chance."""
     found = scores.scores[scores.parts[-1]]
     order = scores.ranked[::-1]
-    figure = Figure(figsize=(9, 1.2 + 0.28 * len(order)), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = panels(size=(9, 1.2 + 0.28 * len(order)))
     mean = found.mean[order]
     spread = np.maximum([mean - found.low[order], found.high[order] - mean], 0)
     names = [scores.names[i] for i in order]
@@ -252,5 +252,4 @@ def score_figure(scores: Scores, test: Test, *, human: bool) -> Figure:
         axes.set_xlim(min(0.45, float(found.low.min()) - 0.02), 1.0)
     agreement = "agreement with people" if human else "agreement with how they were made"
     axes.set_xlabel(agreement if test == "2afc" else "mean average precision")
-    axes.spines[["top", "right"]].set_visible(False)
     return figure
