@@ -136,7 +136,9 @@ def restore(folder: Path, step: int, like: T) -> T:
     logging.getLogger("absl").setLevel(logging.WARNING)
     path = (folder / str(step)).absolute()
     # Before Orbax finds out: every array that it was reading meanwhile then says so, at length.
-    if fault := _fault(path):
+    # One process looks, for all: they take the same checkpoint, and its files are read once more,
+    # not once more for each.
+    if fault := hosts.first_says(lambda: _fault(path)):
         raise InputError(f"the checkpoint {path} cannot be read ({fault})")
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
@@ -165,11 +167,11 @@ def _sum(file: Path) -> int:
     return found
 
 
-def _fault(path: Path) -> str | None:
-    """What is not as it was saved; None where nothing is, or no checksums were written yet."""
+def _fault(path: Path) -> str:
+    """What is not as it was saved; "" where nothing is, or no checksums were written yet."""
     try:
         if not (path / _SUMS).exists():
-            return None
+            return ""
         for name, checksum in json.loads((path / _SUMS).read_bytes()).items():
             if not (path / name).is_file():
                 return f"{name} is missing"
@@ -177,7 +179,7 @@ def _fault(path: Path) -> str | None:
                 return f"{name} holds other bytes than were saved"
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         return f"{_SUMS} or a file it lists: {error}"
-    return None
+    return ""
 
 
 def _steps(folder: Path) -> list[int]:
