@@ -95,7 +95,9 @@ def _trained(
             batch = rng.permutation(n)[:size]
             targets = embedded.batch(batch)
             images = embedded.images[np.resize(batch, targets.weight.size)]
-            state, loss = train.step(context, state, _shared(images), targets)
+            left = max(1 - 2 * step / steps, 0)
+            balance = jnp.float32(config.autoencoder_balance * left)
+            state, loss = train.step(context, state, _shared(images), targets, balance)
             step += 1
             advance()
             stopping = asked_to_stop()

@@ -66,6 +66,9 @@ class Config:
     """The learning rate of the encoder."""
     autoencoder_images_rate: float = 0.01
     """And of the decoder's images in [0, 1]."""
+    autoencoder_balance: float = 1.0
+    """The weight of choosing all clusters alike, beside distances relative to those between images;
+    it fades until half of the steps are taken. With 0 all images may get one code."""
     images_at_once: int = 32
     """How many images a device embeds at once."""
     shown: int = 10
@@ -102,7 +105,8 @@ def check(config: Config) -> None:
         **{"mean_smoothness": (0, 1e6)},
         **{"autoencoder_repeats": (0, 10**4), "autoencoder_steps": (1, many)},
         **{"autoencoder_batch": (1, many), "autoencoder_rate": (1e-9, 1e3)},
-        **{"autoencoder_images_rate": (1e-9, 1e3), "images_at_once": (1, many)},
+        **{"autoencoder_images_rate": (1e-9, 1e3), "autoencoder_balance": (0, 1e6)},
+        **{"images_at_once": (1, many)},
         **{"shown": (1, many), "seed": (0, 2**31 - 1)},
     }
     check_bounds(config, bounds)

@@ -5,7 +5,14 @@ what was encoded. k images are all that the decoder can make, so they are embedd
 compared with the whole batch, and a straight-through choice has an exact gradient in each: images
 learn from what chose them, and the encoder from how far every image would have been.
 
+Left to itself the encoder soon takes the image that is near to most for all of them, and what is
+never chosen never learns. So at first it is also asked to choose all alike: the entropy of its mean
+choice counts.
+
 References:
+  A. Krause, P. Perona, R. Gomes, "Discriminative Clustering by Regularized Information
+  Maximization", NeurIPS 2010.
+
   Y. Bengio, N. Léonard, A. Courville, "Estimating or Propagating Gradients Through Stochastic
   Neurons for Conditional Computation", 2013, https://arxiv.org/abs/1308.3432
 """
@@ -19,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from jax.scipy.special import entr
 
 import perceptual_jax as pj
 from experiments.cluster.spaces import Points, Space
@@ -57,13 +65,14 @@ class Training(NamedTuple):
 
     Attributes:
       init: `(key, images [k, h, w, 3]) -> State`, with the decoder's first images.
-      step: `(context, state, images [b, h, w, 3], targets) -> (state, loss)`, jitted; the
-        targets are the same images as points.
+      step: `(context, state, images [b, h, w, 3], targets, balance) -> (state, loss)`, jitted; the
+        targets are the same images as points; `balance` is the weight of choosing all clusters
+        alike, which the loss returned leaves out.
       encode: `(state, images) -> clusters [b]`, jitted.
     """
 
     init: Callable[[Key, Array], State]
-    step: Callable[[Any, State, Array, Points], tuple[State, Array]]
+    step: Callable[[Any, State, Array, Points, Array], tuple[State, Array]]
     encode: Callable[[State, Array], Array]
 
 
@@ -98,19 +107,27 @@ def training(
         variables = {"encoder": encoder.init(key, images[:1]), "images": images}
         return State(variables, optimiser.init(variables))
 
-    def loss(variables: dict, context: Any, images: Array, targets: Points) -> Array:
+    def loss(
+        variables: dict, context: Any, images: Array, targets: Points, balance: Array
+    ) -> tuple[Array, Array]:
         params, space_context, origin, scale = context
+        weight = targets.weight / targets.weight.sum()
         soft = nn.softmax(encoder.apply(variables["encoder"], images))
         hard = jax.nn.one_hot(soft.argmax(axis=-1), clusters, dtype=soft.dtype)
         choice = hard + soft - jax.lax.stop_gradient(soft)
         embedded = distance.embed(params, variables["images"])
         embedded = jax.tree.map(lambda leaf, shift: leaf - shift, embedded, origin)
         far: Array = space.distances(space_context, targets.values, embedded) / scale
-        return (choice * far).sum(axis=-1) @ targets.weight / targets.weight.sum()
+        value = (choice * far).sum(axis=-1) @ weight
+        return value - balance * entr(weight @ soft).sum(), value
 
     @jax.jit
-    def step(context: Any, state: State, images: Array, targets: Points) -> tuple[State, Array]:
-        value, gradient = jax.value_and_grad(loss)(state.variables, context, images, targets)
+    def step(
+        context: Any, state: State, images: Array, targets: Points, balance: Array
+    ) -> tuple[State, Array]:
+        gradient, value = jax.grad(loss, has_aux=True)(
+            state.variables, context, images, targets, balance
+        )
         updates, optimiser_state = optimiser.update(gradient, state.optimiser)
         variables = optax.apply_updates(state.variables, updates)
         variables["images"] = jnp.clip(variables["images"], 0.0, 1.0)

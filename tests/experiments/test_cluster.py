@@ -228,29 +228,52 @@ def test_the_embedded_images_are_faces_and_others():
     assert (data.images[..., 0] == data.images[..., 1]).all()
 
 
-def test_the_autoencoder_learns_two_kinds(weights_store):
-    """From two bright images as its first, it finds bright and dark, and their means."""
-    rng = np.random.default_rng(0)
+def bright_and_dark():
+    """Images [16, 16, 16, 3], the first half of them bright."""
     level = np.repeat([0.8, 0.2], 8)[:, None, None, None]
-    images = jnp.asarray(level + 0.02 * rng.normal(size=(16, 16, 16, 3)), jnp.float32)
+    noise = np.random.default_rng(0).normal(size=(16, 16, 16, 3))
+    return jnp.asarray(level + 0.02 * noise, jnp.float32)
+
+
+def trained_on(images, first, *, balance):
+    """The one-hot autoencoder under l2: its losses, the clusters [16], the decoder's means [2]."""
     distance = pj.make("l2")
     embedding = distance.embed({}, images)
     space = spaces.space_of(distance, {}, embedding[:4])
     origin = spaces.origin_of(space, embedding)
     targets = spaces.Points(embedding - origin, jnp.ones(16))
     train = training(distance, space, 2, learning_rate=1e-2, images_rate=0.02)
-    state = train.init(jax.random.key(0), jnp.stack([images[0], images[8]]))
-    context = ({}, space.context, origin, jnp.float32(0.1))
+    state = train.init(jax.random.key(0), first)
+    context = ({}, space.context, origin, jnp.float32(0.5))
     losses = []
-    for _ in range(60):
-        state, loss = train.step(context, state, images, targets)
+    for step in range(60):
+        now = jnp.float32(balance if step < 30 else 0)
+        state, loss = train.step(context, state, images, targets, now)
         losses.append(float(loss))
-    clusters = np.asarray(train.encode(state, images))
+    decoded = np.asarray(state.variables["images"]).mean(axis=(1, 2, 3))
+    return losses, np.asarray(train.encode(state, images)), decoded
+
+
+@pytest.mark.parametrize("balance", [0, 1])
+def test_the_autoencoder_learns_two_kinds(balance):
+    images = bright_and_dark()
+    losses, clusters, decoded = trained_on(images, images[::8], balance=balance)
     assert losses[-1] < losses[0] / 10
     assert set(clusters[:8]) != set(clusters[8:])
     assert len(set(clusters[:8])) == len(set(clusters[8:])) == 1
-    decoded = np.asarray(state.variables["images"]).mean(axis=(1, 2, 3))
     np.testing.assert_allclose(decoded[clusters[[0, 8]]], [0.8, 0.2], atol=0.03)
+
+
+def test_balance_keeps_an_image_that_is_near_to_all_from_being_all():
+    """One first image is grey, as near to bright ones as to dark ones; the other far from both."""
+    images = bright_and_dark()
+    first = jnp.full((2, 16, 16, 3), 0.5).at[1, ::2].set(0.3).at[1, 1::2].set(0.7)
+    _, clusters, _ = trained_on(images, first, balance=0)
+    assert len(set(clusters)) == 1
+    losses, clusters, decoded = trained_on(images, first, balance=1)
+    assert set(clusters[:8]) != set(clusters[8:])
+    np.testing.assert_allclose(decoded[clusters[[0, 8]]], [0.8, 0.2], atol=0.03)
+    assert losses[-1] < 0.1
 
 
 LABELS = np.repeat([0, 1, 2], [10, 20, 30])
