@@ -70,6 +70,7 @@ def _trained(
         clusters,
         learning_rate=config.autoencoder_rate,
         images_rate=config.autoencoder_images_rate,
+        smoothness=config.autoencoder_smoothness,
     )
     which = np.random.default_rng([config.seed, 5, repeat]).permutation(n)[: embedded.at_once]
     points = embedded.batch(which)

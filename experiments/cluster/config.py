@@ -24,8 +24,8 @@ class Config:
     """"embedded" (100 faces and 100 pictures of no face), a folder of folders whose names are
     labels, or a folder of images."""
     distances: tuple[str, ...] = (
-        "l1", "l2", "mmd++", "vgg16", "vgg16(metric='l2')", "vgg16(metric='gram')", "lpips-alex",
-        "lpips-vgg",
+        "l1", "l2", "mmd++", "vgg16", "vgg16(metric='l2')", "vgg16(layers=('pool4',), metric='l2')",
+        "vgg16(metric='gram')", "lpips-alex", "lpips-vgg",
     )  # fmt: skip
     """Distances of the catalogue, as names or as calls."""
     clusters: int = 0
@@ -69,6 +69,8 @@ class Config:
     autoencoder_balance: float = 1.0
     """The weight of choosing all clusters alike, beside distances relative to those between images;
     it fades until half of the steps are taken. With 0 all images may get one code."""
+    autoencoder_smoothness: float = 0.5
+    """The weight of these images' total variation, likewise."""
     images_at_once: int = 32
     """How many images a device embeds at once."""
     shown: int = 10
@@ -106,6 +108,7 @@ def check(config: Config) -> None:
         **{"autoencoder_repeats": (0, 10**4), "autoencoder_steps": (1, many)},
         **{"autoencoder_batch": (1, many), "autoencoder_rate": (1e-9, 1e3)},
         **{"autoencoder_images_rate": (1e-9, 1e3), "autoencoder_balance": (0, 1e6)},
+        **{"autoencoder_smoothness": (0, 1e6)},
         **{"images_at_once": (1, many)},
         **{"shown": (1, many), "seed": (0, 2**31 - 1)},
     }

@@ -83,6 +83,7 @@ def training(
     *,
     learning_rate: float,
     images_rate: float,
+    smoothness: float,
 ) -> Training:
     """Training by Adam.
 
@@ -92,6 +93,7 @@ def training(
       clusters: k.
       learning_rate: of the encoder.
       images_rate: of the decoder's images.
+      smoothness: the weight of these images' total variation.
 
     Returns:
       The training; its context is `(params, space.context, origin, scale)`: losses are divided by
@@ -119,7 +121,8 @@ def training(
         embedded = jax.tree.map(lambda leaf, shift: leaf - shift, embedded, origin)
         far: Array = space.distances(space_context, targets.values, embedded) / scale
         value = (choice * far).sum(axis=-1) @ weight
-        return value - balance * entr(weight @ soft).sum(), value
+        rough = pj.total_variation(variables["images"]).mean()
+        return value - balance * entr(weight @ soft).sum() + smoothness * rough, value
 
     @jax.jit
     def step(
