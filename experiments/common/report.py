@@ -29,17 +29,23 @@ LOOK = files("experiments.common").joinpath("look.css").read_text(encoding="utf-
 _STYLE = LOOK + files("experiments.common").joinpath("report.css").read_text(encoding="utf-8")
 
 
+_MANY_SECTIONS = 4
+
+
 class Report:
     """Collects the parts of a page, in order, and writes it. All text is escaped."""
 
     def __init__(self, title: str, introduction: str):
         """Begins a page: its title, and a paragraph that says what one is looking at."""
         self._title = title
-        self._parts = [f"<h1>{_text(title)}</h1>", f"<p>{_text(introduction)}</p>"]
+        self._head = f"<h1>{_text(title)}</h1><p>{_text(introduction)}</p>"
+        self._headings: list[str] = []
+        self._parts: list[str] = []
 
     def heading(self, text: str) -> None:
         """Begins a section."""
-        self._parts.append(f"<h2>{_text(text)}</h2>")
+        self._headings.append(text)
+        self._parts.append(f'<h2 id="part-{len(self._headings)}">{_text(text)}</h2>')
 
     def text(self, text: str) -> None:
         """Adds a paragraph."""
@@ -110,9 +116,19 @@ class Report:
             '<!doctype html><html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             f"<title>{_text(self._title)}</title><style>{_STYLE}</style></head>"
-            f"<body><main>{''.join(self._parts)}</main></body></html>\n"
+            f"<body><main>{self._head}{self._contents()}{''.join(self._parts)}</main></body></html>\n"
         )
         write_whole(path, page.encode(errors="backslashreplace"))
+
+    def _contents(self) -> str:
+        """Links to the sections of a page that has many."""
+        if len(self._headings) < _MANY_SECTIONS:
+            return ""
+        links = (
+            f'<a href="#part-{place}">{_text(text)}</a>'
+            for place, text in enumerate(self._headings, start=1)
+        )
+        return f'<nav aria-label="sections">{" ".join(links)}</nav>'
 
 
 def _scrolling(name: str) -> str:
