@@ -67,10 +67,12 @@ class Config:
     autoencoder_images_rate: float = 0.01
     """And of the decoder's images in [0, 1]."""
     autoencoder_balance: float = 1.0
-    """The weight of choosing all clusters alike, beside distances relative to those between images;
-    it fades until half of the steps are taken. With 0 all images may get one code."""
+    """How much of its mean distance from all a decoder's image is let off when the encoder chooses,
+    from 0 to 1; it fades until half of the steps are taken. With 0 all may choose the one image
+    that is nearest to most."""
     autoencoder_smoothness: float = 0.5
-    """The weight of these images' total variation, likewise."""
+    """The weight of these images' total variation, beside distances relative to those between
+    them."""
     images_at_once: int = 32
     """How many images a device embeds at once."""
     shown: int = 10
@@ -107,7 +109,7 @@ def check(config: Config) -> None:
         **{"mean_smoothness": (0, 1e6)},
         **{"autoencoder_repeats": (0, 10**4), "autoencoder_steps": (1, many)},
         **{"autoencoder_batch": (1, many), "autoencoder_rate": (1e-9, 1e3)},
-        **{"autoencoder_images_rate": (1e-9, 1e3), "autoencoder_balance": (0, 1e6)},
+        **{"autoencoder_images_rate": (1e-9, 1e3), "autoencoder_balance": (0, 1)},
         **{"autoencoder_smoothness": (0, 1e6)},
         **{"images_at_once": (1, many)},
         **{"shown": (1, many), "seed": (0, 2**31 - 1)},

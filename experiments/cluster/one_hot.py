@@ -5,14 +5,11 @@ what was encoded. k images are all that the decoder can make, so they are embedd
 compared with the whole batch, and a straight-through choice has an exact gradient in each: images
 learn from what chose them, and the encoder from how far every image would have been.
 
-Left to itself the encoder soon takes the image that is near to most for all of them, and what is
-never chosen never learns. So at first it is also asked to choose all alike: the entropy of its mean
-choice counts.
+Left to itself the encoder soon takes for all the image that is nearest to most, and what is never
+chosen never learns. So at first each of the k is cheaper by how far it is from the batch on
+average: what counts is to be nearer to one image than to others.
 
 References:
-  A. Krause, P. Perona, R. Gomes, "Discriminative Clustering by Regularized Information
-  Maximization", NeurIPS 2010.
-
   Y. Bengio, N. Léonard, A. Courville, "Estimating or Propagating Gradients Through Stochastic
   Neurons for Conditional Computation", 2013, https://arxiv.org/abs/1308.3432
 """
@@ -26,7 +23,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jax.scipy.special import entr
 
 import perceptual_jax as pj
 from experiments.cluster.spaces import Points, Space
@@ -66,8 +62,8 @@ class Training(NamedTuple):
     Attributes:
       init: `(key, images [k, h, w, 3]) -> State`, with the decoder's first images.
       step: `(context, state, images [b, h, w, 3], targets, balance) -> (state, loss)`, jitted; the
-        targets are the same images as points; `balance` is the weight of choosing all clusters
-        alike, which the loss returned leaves out.
+        targets are the same images as points; `balance`, from 0 to 1, is how much of its mean
+        distance each of the k is let off, of which the loss returned knows nothing.
       encode: `(state, images) -> clusters [b]`, jitted.
     """
 
@@ -122,7 +118,8 @@ def training(
         far: Array = space.distances(space_context, targets.values, embedded) / scale
         value = (choice * far).sum(axis=-1) @ weight
         rough = pj.total_variation(variables["images"]).mean()
-        return value - balance * entr(weight @ soft).sum() + smoothness * rough, value
+        discount = weight @ choice @ jax.lax.stop_gradient(weight @ far)
+        return value - balance * discount + smoothness * rough, value
 
     @jax.jit
     def step(
