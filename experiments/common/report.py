@@ -28,8 +28,8 @@ LOOK = files("experiments.common").joinpath("look.css").read_text(encoding="utf-
 
 _STYLE = LOOK + files("experiments.common").joinpath("report.css").read_text(encoding="utf-8")
 
-
 _MANY_SECTIONS = 4
+"""A page of so many begins with links to them."""
 
 
 class Report:
