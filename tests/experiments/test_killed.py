@@ -1,100 +1,15 @@
-"""Runs whose processes are killed at any moment, or that go on with other devices."""
+"""Runs whose processes are killed at any moment, or that are started twice."""
 
-import json
-import os
 import re
-import shutil
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
-
-from perceptual_jax import weights
+from own_processes import GLO, TWO_AFC, finished, left_by, lines, started
 
 pytestmark = pytest.mark.multiprocess
-
-
-class Command(NamedTuple):
-    """A command that a process runs, of a few seconds' work.
-
-    Attributes:
-      arguments: its name and options.
-      devices: of its process.
-      leaves: patterns of the files that must be those of an unbroken run.
-      done: of those that say how far it came.
-      kills: how often it is killed, anywhere in the lives of its processes.
-      first: is executed before it.
-    """
-
-    arguments: str
-    devices: int
-    leaves: tuple[str, ...]
-    done: str
-    kills: int
-    first: str = ""
-
-
-GLO = Command(
-    "glo --distances l2 --measures l2 --neighbours l2 --feature-weights random --images 40 "
-    "--held-out 0.3 --size 16 --code 6 --width 0.0625 --batch 8 --warm-up 2 --epochs 10 "
-    "--snapshot-every 2 --samples 9 --samplers normal --held-out-steps 2",
-    1,
-    ("**/*.png", "results.json", "data.json"),
-    "*-step-*.png",
-    10,
-)
-TWO_AFC = Command(
-    "two-afc --distances l2 ssim --per-distortion 3 --size 32",
-    2,
-    ("distances/*", "*.png", "results.*"),
-    "distances/*.npy",
-    40,
-    "from experiments.common import pairs; pairs._PART_IMAGES = 6",
-)
-
-
-def started(top, command, name, *, devices=None, resume=False, more=()):
-    """A process that runs a command in `top`, without a name if that is None."""
-    arguments = command.arguments.split()
-    arguments = [arguments[0], "--resume"] if resume else [*arguments, *more]
-    arguments += ["--out", str(top), *(["--name", name] if name else [])]
-    script = f"""{command.first}
-import sys
-from experiments.__main__ import main
-sys.exit(main({arguments!r}))
-"""
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices or command.devices}",
-        weights.CACHE_VARIABLE: str(top / "cache"),  # Of compiled programs.
-    }
-    with (top / f"{name}.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-c", script], env=environment, stdout=subprocess.DEVNULL, stderr=log
-        )
-
-
-def finished(top, command, name, **options):
-    """Runs it to its end."""
-    code = started(top, command, name, **options).wait(300)
-    assert code == 0, (top / f"{name}.log").read_text()
-
-
-def left_by(folder: Path, command):
-    """What a run leaves, by name."""
-    files = {path for pattern in command.leaves for path in folder.glob(pattern)}
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}
-
-
-def lines(folder: Path):
-    """What was logged."""
-    path = folder / "metrics.jsonl"
-    return path.read_text().splitlines() if path.exists() else []
 
 
 # --- Killed --------------------------------------------------------------------------------
@@ -197,47 +112,3 @@ def test_one_run_resumed_twice_at_once(tmp_path):
     assert re.fullmatch(rf"perceptual-jax: error: {error}\n", said), said
     assert left_by(broken, GLO) == left_by(whole, GLO)
     assert lines(broken) == lines(whole)
-
-
-# --- Other devices -------------------------------------------------------------------------
-
-
-def losses(folder):
-    logged = map(json.loads, lines(folder))
-    return {(line["distance"], line["step"]): line["loss"] for line in logged}
-
-
-def stopped_on(top, devices):
-    """A run that was asked to stop in the middle, and how far it had come."""
-    name = f"stopped-on-{devices}"
-    folder = top / "glo" / name
-    with started(top, GLO, name, devices=devices) as running:
-        while running.poll() is None and len(lines(folder)) < 5:
-            time.sleep(0.005)
-        running.send_signal(signal.SIGTERM)
-        assert running.wait(120) != 0
-    return folder, len(losses(folder))
-
-
-@pytest.fixture(scope="module")
-def on_eight(tmp_path_factory):
-    """A whole run on eight devices, and others that were stopped on eight and on one."""
-    top = tmp_path_factory.mktemp("devices")
-    finished(top, GLO, "whole", devices=8)
-    return top, {devices: stopped_on(top, devices) for devices in (8, 1)}
-
-
-@pytest.mark.parametrize(("saved", "resumed"), [(8, 8), (8, 4), (8, 2), (8, 1), (1, 8)])
-def test_saved_on_some_devices_and_resumed_on_others(on_eight, saved, resumed):
-    """The losses are those of eight to the end, to 1e-4; of as many devices, bit for bit."""
-    top, stopped = on_eight
-    begun, before = stopped[saved]
-    name = f"from-{saved}-on-{resumed}"
-    shutil.copytree(begun, top / "glo" / name)
-    finished(top, GLO, name, devices=resumed, resume=True)
-    wanted, found = losses(top / "glo" / "whole"), losses(top / "glo" / name)
-    assert before < len(wanted) <= len(found)
-    if saved == resumed:
-        assert wanted.items() <= found.items()
-    for at, loss in wanted.items():
-        assert found[at] == pytest.approx(loss, rel=1e-4)
