@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from perceptual_jax.distance import Distance
+from perceptual_jax._sums import is_sum, read_sum, write_sum
+from perceptual_jax.distance import Distance, weighted_sum
 from perceptual_jax.distances.contextual import contextual
 from perceptual_jax.distances.dists import dists
 from perceptual_jax.distances.edges import gabor, oriented_edges
@@ -201,15 +202,12 @@ def entry(name: str) -> Entry:
       InputError: for an unknown name; it suggests the nearest.
     """
     if name not in _ENTRIES:
+        added = {part.rpartition("*")[2].strip() for part in name.split("+")} - {""}
         hint = f"{nearest(name, _ENTRIES)}; `perceptual-jax list` and pj.names() say what there is"
-        if name == "+":
+        if len(added) > 1 and added <= {*_ENTRIES}:
+            hint = ': leave spaces about the + of a sum, "l1 + 0.2 * lpips-vgg"'
+        elif name == "+":
             hint = ': quote a sum, "l1 + 0.2 * lpips-vgg"'
-        elif " + " in name:
-            hint = (
-                ": sums are made by weighted_sum, as in "
-                'pj.weighted_sum({"l1": (1, pj.make("l1")), "lpips": (0.2, pj.make("lpips-vgg"))})'
-                "; of commands, those that train networks take them"
-            )
         elif name.lower() in _FOUND_FROM:
             hint = f": {_FOUND_FROM[name.lower()]}"
         raise InputError(f"there is no distance {shortened(name)!r}{hint}")
@@ -222,16 +220,19 @@ def make(spec: str, **options: Any) -> Distance:
     Args:
       spec: a name, `"vgg16"`, or a call, `"vgg16(metric='l2', layers=('relu3_3',))"`; the values
         in a call are Python literals and are never evaluated. Or a file of a learned distance,
-        `"metric.safetensors"`, whose options are those of the distance it was trained on.
-      **options: the factory's options; `entry(name).options` lists them.
+        `"metric.safetensors"`, whose options are those of the distance it was trained on. Or a
+        sum of them, `"l1 + 0.1 * lpips-vgg"`, with the weights of all but the first.
+      **options: the factory's options; `entry(name).options` lists them. Of a sum, those of
+        every part.
 
     Returns:
       The distance. Its name is the canonical spec: the options that differ from their
-      defaults, in alphabetical order.
+      defaults, in alphabetical order. A sum's terms have its parts' names.
 
     Raises:
       InputError: for a malformed spec, an unknown name or option (it suggests the nearest),
-        an option given twice, or a value the factory refuses.
+        an option given twice, or a value the factory refuses; for a sum in which a weight is
+        missing or a part comes twice.
 
     Example:
       >>> import perceptual_jax as pj
@@ -245,6 +246,8 @@ def make(spec: str, **options: Any) -> Distance:
       perceptual_jax.errors.InputError: there is no distance 'gradeint', did you mean \
 'gradient'?; ...
     """
+    if isinstance(spec, str) and is_sum(spec):
+        return _make_sum(spec, options)
     name, in_spec = parse(spec)
     if name.endswith(ENDING):
         return _make_learned(name, {**in_spec, **options})
@@ -272,6 +275,25 @@ def make(spec: str, **options: Any) -> Distance:
         raise
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{name}: an option has a value of the wrong kind: {error}") from error
+
+
+def _make_sum(text: str, options: dict[str, Any]) -> Distance:
+    if len(text) > _LONGEST_SPEC:
+        raise InputError(f"a sum has at most {_LONGEST_SPEC} characters; got {len(text)}")
+    first, *others = read_sum(text)
+    for part in others:
+        if part.weight is None:
+            raise InputError(
+                f"{shortened(text)!r}: {shortened(part.spec)!r} needs a weight, as in "
+                "'l1 + 0.1 * lpips-vgg'; only commands that train networks weigh parts themselves"
+            )
+    parts: dict[str, tuple[float, Distance]] = {}
+    for weight, spec in (first, *others):
+        distance = make(spec, **options)
+        if distance.name in parts:
+            raise InputError(f"{shortened(text)!r} has {distance.name} twice: add their weights")
+        parts[distance.name] = (1.0 if weight is None else weight, distance)
+    return weighted_sum(parts, name=write_sum([(w, name) for name, (w, _) in parts.items()]))
 
 
 def _make_learned(file: str, options: dict[str, Any]) -> Distance:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import perceptual_jax as pj
 from perceptual_jax import catalogue
+from perceptual_jax.distances.learned import Learned, write_learned
 
 
 @pytest.mark.parametrize("name", pj.names())
@@ -30,6 +31,13 @@ def test_a_plain_name_is_canonical(name):
         (
             "vgg16(metric='l2', layers=['relu1_2'])",
             "vgg16(layers=('relu1_2',), metric='l2')",
+        ),
+        ("1*l1 + 0.50 * gradient(gray=False)", "l1 + 0.5 * gradient"),
+        ("0.1234567 * l1 +  1e20 * mmd++", "0.1234567 * l1 + 1e+20 * mmd++"),
+        (" 2 * l1 ", "2 * l1"),
+        (
+            "gaussian-pyramid(distance='l1 + 0.5 * lp(p=1)') + 1 * l2",
+            "gaussian-pyramid(distance='l1 + 0.5 * lp(p=1)') + 1 * l2",
         ),
     ],
 )
@@ -55,6 +63,15 @@ def test_keywords_are_the_spec():
         ("l1", {"name": "x"}, "no option 'name'"),
         ("vgg16(backbone='alexnet')", {}, "no option 'backbone'"),
         ("gradient(gray=True)", {"gray": True}, "given both"),
+        ("l1 + 2 * l2 + 0.5 * l1", {}, "has l1 twice"),
+        ("l1 + 2 * gradient", {"gray": True}, "l1 has no option 'gray'"),
+        ("l1 + 0 * l2", {}, r"positive number; got '0' in 'l1 \+ 0 \* l2'"),
+        ("l1 + 1e40 * l2", {}, "must be a positive number"),
+        ("1 * 2 * l1", {}, "one weight"),
+        ("l1 - 0.5 * l2", {}, "none is subtracted"),
+        ("l1 + 0.5 l2", {}, r"write '0.5 \* l2'"),
+        ("l1 + 0.5 * lpips-vg", {}, "did you mean 'lpips-vgg'"),
+        ("l1" + " + 1 * l1" * 1000, {}, "at most 2000 characters"),
         ("vgg16(metric='l3')", {}, "must be one of"),
         ("vgg16(layers=('conv9_9',))", {}, "conv9_9"),
         ("vgg16(layers=())", {}, "at least one layer"),
@@ -199,7 +216,8 @@ def test_what_cannot_be_registered(name, factory, message):
         ("MSE", "it is l2 / 4"),
         ("mae", "it is l1 / 2"),
         ("lpips", "there are lpips-alex, lpips-vgg"),
-        ("l1 + 0.1 * lpips-vgg", "sums are made by weighted_sum, as in pj.weighted_sum({"),
+        ("l1+0.1*lpips-vgg", 'leave spaces about the + of a sum, "l1 + 0.2 * lpips-vgg"'),
+        ("l1 + lpips-vgg", "'lpips-vgg' needs a weight, as in 'l1 + 0.1 * lpips-vgg'"),
         ("+", 'quote a sum, "l1 + 0.2 * lpips-vgg"'),
         ("ssim,l2", "separate distances by spaces, as in: ssim l2"),
         ("ssim,", "separate distances by spaces, as in: ssim"),
@@ -219,9 +237,24 @@ def test_what_people_ask_for_by_other_names(spec, said):
 
 def test_the_sum_that_a_message_shows_is_one():
     with pytest.raises(pj.InputError) as raised:
-        pj.make("l1 + 0.2 * lpips-vgg")
-    shown = re.search(r"pj\.weighted_sum\(.*\}\)", str(raised.value))
-    assert isinstance(eval(shown[0], {"pj": pj}), pj.Distance)
+        pj.make("l1 + lpips-vgg")
+    shown = re.search("as in '(.*?)'", str(raised.value))
+    assert isinstance(pj.make(shown[1]), pj.Distance)
+
+
+def test_a_sum_is_that_of_its_parts(tmp_path, monkeypatch):
+    x, y = jax.random.uniform(jax.random.key(0), (2, 3, 16, 16, 3), minval=-1)
+    loss = pj.make("l1 + 0.5 * ssim", value_range=(-1, 1))
+    l1, ssim = (pj.make(name, value_range=(-1, 1)) for name in ("l1", "ssim"))
+    np.testing.assert_allclose(loss({}, x, y), l1({}, x, y) + 0.5 * ssim({}, x, y), rtol=1e-6)
+    assert [*loss.terms({}, x, y)] == [l1.name, ssim.name]
+    assert loss.map({}, x, y).shape == (3, 16, 16)
+    # A file may be called like one.
+    monkeypatch.chdir(tmp_path)
+    file = "l1 + 0.5 * ssim.safetensors"
+    heads = {"relu1_2": np.ones(64)}
+    write_learned(file, Learned("vgg16(layers=('relu1_2',), metric='l2')", heads))
+    assert pj.make(file).name == file
 
 
 def test_what_pixels_are_scaled_to_is_as_said():

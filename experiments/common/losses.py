@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -12,16 +11,13 @@ import numpy as np
 import perceptual_jax as pj
 from experiments.common import options
 from experiments.common.progress import console
-from perceptual_jax.distances.learned import ENDING
+from perceptual_jax._sums import read_sum, write_sum
 from perceptual_jax.errors import InputError
 
 __all__ = ["ADVERSARY", "Sum", "parsed", "say_weights", "weighed"]
 
 ADVERSARY = "adversary"
 _ADVERSARY_WEIGHT = 0.005
-_WEIGHTED = re.compile(r"([0-9][0-9.eE-]*)\s*\*\s*(.+)")
-_WITHOUT_SIGN = re.compile(r"([0-9][0-9.eE-]*) ?([a-z][^*]*)")
-_SUBTRACTED = re.compile(r"(?:^| )- ?[0-9][0-9.eE-]*(?: ?\*| [a-z])|\S - [a-z]")
 
 
 class Sum(NamedTuple):
@@ -60,10 +56,7 @@ def parsed(specs: Sequence[str], size: int, flag: str = "--losses") -> list[Sum]
 
 def _parsed(name: str, size: int, flag: str) -> Sum:
     specs, weights, adversary = [], [], 0.0
-    for part in name.split(" + "):
-        _check_signs(part, name, flag)
-        weighted = _WEIGHTED.fullmatch(part)
-        weight, spec = (_number(weighted[1], name, flag), weighted[2]) if weighted else (None, part)
+    for weight, spec in read_sum(name):
         if spec == ADVERSARY:
             adversary = _ADVERSARY_WEIGHT if weight is None else weight
         else:
@@ -74,29 +67,6 @@ def _parsed(name: str, size: int, flag: str) -> Sum:
     # The first sets the scale of what is measured.
     weights[0] = 1.0 if weights[0] is None else weights[0]
     return Sum(name, tuple(options.made(specs, size, flag)), tuple(weights), adversary)
-
-
-def _check_signs(part: str, name: str, flag: str) -> None:
-    """Says which sign of a sum is wrong; in the name of a file all of this may stand."""
-    if ENDING in part:
-        return
-    if _SUBTRACTED.search(part):
-        raise InputError(f"{flag}: parts are added, none is subtracted; got {name!r}")
-    if without := _WITHOUT_SIGN.fullmatch(part):
-        raise InputError(
-            f"{flag}: a * is missing after a weight in {name!r}: "
-            f"write '{without[1]} * {without[2]}'"
-        )
-
-
-def _number(text: str, name: str, flag: str) -> float:
-    try:
-        weight = float(text)
-    except ValueError:
-        weight = 0.0
-    if not 0 < weight < 1e30:
-        raise InputError(f"{flag}: a weight must be a positive number; got {text!r} in {name!r}")
-    return weight
 
 
 def weighed(total: Sum, made: np.ndarray, wanted: np.ndarray, *, seed: int) -> pj.Distance:
@@ -134,9 +104,7 @@ def weighed(total: Sum, made: np.ndarray, wanted: np.ndarray, *, seed: int) -> p
             # Two digits: no rounding of another machine changes it, and people can repeat it.
             weight = float(f"{first / own:.2g}")
         parts[distance.name] = (weight, distance)
-    return pj.weighted_sum(
-        parts, name=" + ".join(f"{w:g} * {name}" for name, (w, _) in parts.items())
-    )
+    return pj.weighted_sum(parts, name=write_sum([(w, name) for name, (w, _) in parts.items()]))
 
 
 def say_weights(sums: Sequence[Sum], distances: Sequence[pj.Distance]) -> None:

@@ -26,6 +26,7 @@ from experiments.common.run_folder import RunFolder
 from experiments.style_transfer.colours import grey, with_colours_of, with_luma_like
 from experiments.style_transfer.config import Config
 from experiments.style_transfer.loss import Targets, any_size, style_loss, targets_for
+from perceptual_jax._sums import read_sum, write_sum
 from perceptual_jax._typing import Array, Params
 from perceptual_jax.ops.platform import on_cpu
 
@@ -190,6 +191,10 @@ def _embedded_shape(config: Config, distance: pj.Distance, picture: np.ndarray) 
 
 def short_name(distance: str) -> str:
     """A spec as its name and metric: with the weights of its layers it would fill a caption."""
-    name, _, options = distance.partition("(")
+    return write_sum([(weight or 1.0, _short(spec)) for weight, spec in read_sum(distance)])
+
+
+def _short(spec: str) -> str:
+    name, _, options = spec.partition("(")
     metric = options.partition("metric='")[2].partition("'")[0]
-    return f"{name} {metric}" if metric else distance
+    return f"{name} {metric}" if metric else spec

@@ -367,9 +367,9 @@ def test_every_loss_begins_with_the_same_warm_up(tmp_path, monkeypatch, command)
     config = command.Config(**options, out=str(tmp_path), name="a")
     if command is glo:
         config = dataclasses.replace(config, held_out_steps=2, samplers=("normal",))
-    assert list(command.run(config)) == ["l2", "1 * l1 + 0.5 * l2"]
+    assert list(command.run(config)) == ["l2", mixed]
     before = "l2, before all"
-    assert [label for label, *_ in begun] == [before, "l2", before, "1 * l1 + 0.5 * l2"]
+    assert [label for label, *_ in begun] == [before, "l2", before, mixed]
     end = begun[0][-1]
     for _, first, codes, _ in (begun[1], begun[3]):
         jax.tree.map(np.testing.assert_array_equal, first, (end.params, end.running))

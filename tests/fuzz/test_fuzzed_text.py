@@ -117,6 +117,8 @@ def test_specs_are_made(tmp_path, monkeypatch):
     with watched(tmp_path, allowed={"exec"}) as cases:
         for number in range(count):
             spec = calls(rng)
+            if number % 3 == 0:
+                spec = f"{spec} + {rng.choice(['0.5', '1e-3', '2'])} * {calls(rng)}"
             for _ in range(number % 2):
                 spec = reworded(spec, rng, PIECES)
             made = cases.run(lambda spec=spec: pj.make(spec), spec)
