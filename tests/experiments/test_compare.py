@@ -26,8 +26,9 @@ def golden_folders(tmp_path):
 def test_folders_give_the_official_values(cli, golden_folders, tmp_path):
     """Files on disk to numbers on disk: LPIPS v0.1 and v0.0 as the official implementation."""
     distances = ["lpips-alex", "lpips-alex(version='0.0')", "l2"]
+    mixture = "l2 + 0.5 * lpips-alex"
     outcome = cli(
-        "compare", *golden_folders, "--distances", *distances, "--name", "all", "--map",
+        "compare", *golden_folders, "--distances", *distances, mixture, "--name", "all", "--map",
         "--csv", "values.csv", "--json", "values.json",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
@@ -37,8 +38,10 @@ def test_folders_give_the_official_values(cli, golden_folders, tmp_path):
     ):
         got = [values[str(i)][distance] for i in range(4)]
         np.testing.assert_allclose(got, GOLDENS[golden], rtol=2e-5)
+    mixed = GOLDENS["l2"] + 0.5 * GOLDENS["lpips_alex_v0.1"]
+    np.testing.assert_allclose([values[str(i)][mixture] for i in range(4)], mixed, rtol=2e-5)
     rows = list(csv.reader((tmp_path / "values.csv").read_text().splitlines()))
-    assert rows[0] == ["pair", *distances]
+    assert rows[0] == ["pair", *distances, mixture]
     assert [row[0] for row in rows[1:]] == ["0", "1", "2", "3", "mean"]
     run = tmp_path / "runs" / "compare" / "all"
     assert (run / "report.html").exists()

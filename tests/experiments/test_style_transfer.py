@@ -16,6 +16,7 @@ from experiments.common.pictures import fitted, named_pictures, sheet
 from experiments.style_transfer import Config, run
 from experiments.style_transfer.colours import grey, with_colours_of, with_luma_like
 from experiments.style_transfer.config import GRAM
+from experiments.style_transfer.drawing import short_name
 from experiments.style_transfer.loss import any_size, style_loss, targets_for
 from experiments.style_transfer.report import correlations
 
@@ -159,6 +160,13 @@ def test_terms_are_relative():
     assert at_content["content"] == 0
     without = style_loss(dataclasses.replace(config, variation_weight=0), l2, swd)
     assert set(without((params, targets), jnp.asarray(content)[None])) == {"content", "style"}
+
+
+def test_captions_name_the_parts_of_sums_by_their_metrics():
+    gram = "vgg16(layers=('relu1_1', 'relu2_1'), metric='gram')"
+    assert short_name(gram) == "vgg16 gram"
+    assert short_name(f"{gram} + 0.5 * mmd++") == "vgg16 gram + 0.5 * mmd++"
+    assert short_name("lp(p=3.0)") == "lp(p=3.0)"
 
 
 def test_colours_are_kept():
