@@ -43,7 +43,8 @@ class Config:
     b: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="B", help_behavior_hint="")]
     """An image, or a folder of images of the same names (their endings may differ)."""
     distances: tuple[str, ...] = ("lpips-alex", "lpips-vgg", "ssim", "l2")
-    """Distances of the catalogue, as names or as calls: "vgg16(metric='l2')"."""
+    """Distances of the catalogue, as names, as calls: "vgg16(metric='l2')", or as sums of them:
+    "l1 + 0.1 * lpips-vgg"."""
     map: bool = False
     """Also write pictures of where the images differ, for every distance that has a map."""
     size: int | None = None

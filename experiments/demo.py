@@ -45,7 +45,7 @@ class Config:
     """Options of `perceptual-jax demo`."""
 
     distances: tuple[str, ...] = ("l2", "ssim", "vgg16", "vgg16-random", "lpips-vgg")
-    """Distances of the catalogue, as names or as calls."""
+    """Distances of the catalogue, as names or as calls, and sums of them."""
     size: int = 96
     """Side of the images of the mean, in pixels."""
     steps: int = 80

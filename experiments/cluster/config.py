@@ -27,7 +27,7 @@ class Config:
         "l1", "l2", "mmd++", "vgg16", "vgg16(metric='l2')", "vgg16(layers=('pool4',), metric='l2')",
         "vgg16(metric='gram')", "lpips-alex", "lpips-vgg",
     )  # fmt: skip
-    """Distances of the catalogue, as names or as calls."""
+    """Distances of the catalogue, as names or as calls, and sums of them."""
     clusters: int = 0
     """How many clusters; 0 for as many as there are labels."""
     size: int = 64

@@ -24,7 +24,7 @@ class Config:
     test: tuple[str, ...] = ("chelsea", "coffee")
     """Pictures to show: names of embedded ones, image files, or folders of them."""
     content_distance: str = "vgg16(layers=('relu3_3',), metric='l2')"
-    """A distance of the catalogue, as a name or as a call."""
+    """A distance of the catalogue, as a name or as a call, or a sum of them."""
     style_distance: str = GRAM
     """Likewise; one that compares images of other sizes."""
     content_weight: float = 1.0

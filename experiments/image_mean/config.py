@@ -26,7 +26,8 @@ class Config:
     pieces of one texture, of which no two show the same spot; or, set after set, views of one
     picture moved further and further, which finds the shift at which a distance gives up."""
     distances: tuple[str, ...] = ("l2", "ssim", "vgg16", "vgg16-random", "lpips-vgg")
-    """Distances of the catalogue, as names or as calls: "vgg16(metric='l2')"."""
+    """Distances of the catalogue, as names, as calls: "vgg16(metric='l2')", or as sums of them:
+    "l1 + 0.1 * lpips-vgg"."""
     sets: int = 4
     """How many sets of views or textures, side by side."""
     images_per_set: int = 6

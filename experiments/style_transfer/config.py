@@ -29,7 +29,7 @@ class Config:
     style: tuple[str, ...] = STYLES
     """Likewise. Every content is drawn in every style."""
     content_distance: str = "vgg16(layers=('relu4_2',), metric='l2')"
-    """A distance of the catalogue, as a name or as a call."""
+    """A distance of the catalogue, as a name or as a call, or a sum of them."""
     style_distance: tuple[str, ...] = (GRAM,)
     """One or more, each of which draws pictures of its own."""
     content_weight: float = 1.0

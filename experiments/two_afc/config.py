@@ -25,7 +25,8 @@ class Config:
         "l1", "l2", "ssim", "patch-rbf", "mmd++", "swd", "vgg16-random", "vgg16-random-zero-mean",
         "vgg16", "vgg16(metric='gram')", "lpips-alex", "lpips-vgg",
     )  # fmt: skip
-    """Distances of the catalogue, as names or as calls: "vgg16(metric='l2')"."""
+    """Distances of the catalogue, as names, as calls: "vgg16(metric='l2')", or as sums of them:
+    "l1 + 0.1 * lpips-vgg"."""
     size: int = 64
     """Every image is resized to this side, in pixels, by Pillow's bicubic filter."""
     subset: str = "val"
