@@ -279,7 +279,8 @@ def weighted_sum(
             for term, (weight, d) in parts.items()
         }
 
-    distance = distance_from_terms(name, embed, terms, init=init)
+    # Whether images may differ in size is for the parts to say.
+    distance = distance_from_terms(name, embed, terms, init=init, any_sizes=True)
     if any(d.compare_maps is None for _, d in parts.values()):
         return distance
 

@@ -35,6 +35,18 @@ def test_a_sum_of_local_distances_has_a_map():
     np.testing.assert_allclose(loss.map({}, X, Y), wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_a_sum_compares_images_of_any_sizes_if_its_parts_do():
+    narrow = Y[:, :, :12]
+    free = pj.make("swd + 0.5 * alexnet-random(layers=('relu1',), metric='gram')")
+    params = free.init(jax.random.key(0))
+    terms = free.terms(params, X, narrow)
+    np.testing.assert_allclose(free(params, X, narrow), sum(terms.values()), rtol=1e-6)
+    assert all(term.shape == (5,) for term in terms.values())
+    tied = pj.make("l1 + 2 * swd")
+    with pytest.raises(pj.InputError, match=r"l1 \+ 2 \* swd: x .* must have the same size"):
+        tied(tied.init(jax.random.key(0)), X, narrow)
+
+
 @pytest.mark.parametrize(
     "parts",
     [

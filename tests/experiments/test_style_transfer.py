@@ -134,6 +134,8 @@ def test_a_style_distance_of_places_says_that_styles_are_resized(tiny, capsys):
         ("alexnet-random(metric='swd')", True),
         ("mmd-rff(window=None)", True),
         ("swd", True),
+        ("swd + 0.5 * alexnet-random(metric='gram')", True),
+        ("swd + 0.5 * ssim", False),
         ("mmd-rff", False),
         ("ssim", False),
         ("alexnet-random", False),
