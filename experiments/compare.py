@@ -31,7 +31,7 @@ from perceptual_jax._files import write_whole
 from perceptual_jax._typing import Array, ImageLike, Params
 from perceptual_jax.errors import InputError, positive_integer
 
-__all__ = ["PRESETS", "Config", "Score", "heat", "run", "scorer"]
+__all__ = ["PRESETS", "Config", "Score", "brightest", "heat", "run", "scorer"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,13 +168,19 @@ def _compare(
             values = score(x[None], y[None])
             results[name] = {d.name: float(values[d.name][0]) for d in distances}
             folder.log(pair=name, **results[name])
+            # Of one pair alone they are called as of any other: two runs are held side by side.
+            prefix = f"{file_name(name)}-" if len(pairs) > 1 else ""
             pictures = [(x, path_x.name), (y, path_y.name)]
             for distance, where in draw.items():
-                picture = heat(np.asarray(where(params, x[None], y[None])[0]))
-                folder.write_image(f"{file_name(name)}-{file_name(distance)}.png", picture)
-                pictures.append((picture, f"{distance} · {results[name][distance]:.4g}"))
+                value = f"{distance} · {results[name][distance]:.4g}"
+                found = np.asarray(where(params, x[None], y[None])[0])
+                picture, most = heat(found), brightest(found)
+                about = f"{value}. On a scale of its own: black is 0, bright yellow {most:.3g}."
+                folder.write_image(f"{prefix}{file_name(distance)}.png", picture, about=about)
+                pictures.append((picture, f"{value}, up to {most:.3g}"))
             if len(results) <= _PICTURED:
                 shown[name] = pictures
+                folder.write_image(f"{prefix}b.png", y, about=path_y.name)
             advance()
     if half_grey:
         more = f" and {len(half_grey) - 5} more" if len(half_grey) > 5 else ""
@@ -186,16 +192,21 @@ def _compare(
 
 
 def heat(values: np.ndarray) -> np.ndarray:
-    """A map [h, w] as a picture: black is no difference, bright the most there is in it.
-
-    The brightest half percent may be brighter still, up to twentyfold: one pixel alone should
-    neither darken the rest nor vanish beside it.
-    """
+    """A map [h, w] as a picture: black is no difference, bright yellow the `brightest`."""
     from matplotlib import colormaps
 
-    scale = max(float(np.quantile(values, 0.995)), float(values.max()) / 20)
+    scale = brightest(values)
     unit = np.clip(values / scale, 0, 1) if scale > 0 else np.zeros_like(values)
     return pj.images.to_uint8(colormaps["inferno"](unit)[..., :3])
+
+
+def brightest(values: np.ndarray) -> float:
+    """The difference from which on a map [h, w] is at its brightest.
+
+    Half a percent of its pixels may be above it, up to twentyfold: one pixel alone should neither
+    darken the rest nor vanish beside it.
+    """
+    return max(float(np.quantile(values, 0.995)), float(values.max()) / 20)
 
 
 def _pairs(a: Path, b: Path) -> dict[str, tuple[Path, Path]]:
@@ -275,18 +286,32 @@ def _write(
             except OSError as error:
                 raise InputError(f"cannot write {wanted}: {error.strerror}") from None
     shown = [[pair, *(f"{value:.6g}" for value in row)] for pair, row in rows]
-    table = Table("pair", *names, box=None)
+    table = Table("pair", *names, box=None, caption=_READING if _of_similarity(names) else None)
     for row in shown:
         table.add_row(*row)
-    report = Report("Comparison", f"{config.a} against {config.b}; smaller is closer.")
+    introduction = f"{config.a} against {config.b}; smaller is closer."
+    if _of_similarity(names):
+        introduction += f" {_READING}"
+    report = Report("Comparison", introduction)
     report.table(["pair", *names], shown)
     report.heading("Pictures")
     if len(results) > len(pictures):
         report.text(f"The first {len(pictures)} of {len(results)} pairs.")
     if config.map:
-        report.text("Every map has its own scale: black is no difference, yellow the most.")
+        report.text(
+            "Every map has its own scale: black is no difference, yellow the one given below it."
+        )
     if without:
         report.text(f"Not of places, so without a map: {', '.join(without)}.")
     report.pictures(pictures)
+    report.how_it_was_made(config)
     report.write(folder.path / "report.html")
     return table
+
+
+_READING = "ssim and ms-ssim are distances, 1 - SSIM: 0 for equal images."
+
+
+def _of_similarity(names: Sequence[str]) -> bool:
+    """Whether one of the distances is widely reported as a similarity."""
+    return any(name.startswith(("ssim", "ms-ssim")) for name in names)

@@ -103,7 +103,7 @@ def run(config: Config) -> dict[str, dict[str, float]]:
         "Which loss sees like a person?",
         "A loss for images stands in for a pair of eyes. Four experiments show what each of these "
         "losses sees; everything here was computed on this machine. Networks have their real "
-        "pretrained weights, but those that are called random.",
+        "pretrained weights, except those that are called random.",
     )
     _add_distortions(report, distances, *pictures[_SHOWN], values[_SHOWN])
     _add_choices(report, agreed, len(values))

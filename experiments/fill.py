@@ -82,7 +82,8 @@ def run(config: Config) -> np.ndarray:
         report.pictures({name: [(picture, "the picture"), (given, "given"), (made, "filled")]})
         report.how_it_was_made(config)
         report.write(folder.path / "report.html")
-    console.print(f"picture and report: {folder.path}")
+    console.print(f"picture: {folder.path}")
+    console.print(f"report: {folder.path / 'report.html'}")
     return made
 
 

@@ -85,7 +85,9 @@ def run(config: Config) -> dict[str, np.ndarray]:
     report.pictures(rows)
     report.how_it_was_made(config)
     report.write(folder.path / "report.html")
-    console.print(f"pictures and report: {folder.path}")
+    console.print(f"by the network that was trained under {trained.loss}")
+    console.print(f"pictures: {folder.path}")
+    console.print(f"report: {folder.path / 'report.html'}")
     return made
 
 

@@ -13,8 +13,9 @@ from perceptual_jax.errors import InputError, shortened
 __all__ = ["Part", "is_sum", "read_sum", "write_sum"]
 
 _PLUS = " + "
-_WEIGHTED = re.compile(r"^([0-9][0-9.eE+-]*)\s*\*\s*(.+)", re.DOTALL)
+_WEIGHTED = re.compile(r"^([0-9][0-9.eE+-]*)\s*\*\s*(.*)", re.DOTALL)
 _WITHOUT_SIGN = re.compile(r"([0-9][0-9.eE+-]*) ?([a-z][^*]*)")
+_WEIGHT_LAST = re.compile(r"([^*]+?)\s*\*\s*([0-9][0-9.eE+-]*)")
 _SUBTRACTED = re.compile(r"(?:^| )- ?[0-9][0-9.eE-]*(?: ?\*| [a-z])|\S - [a-z]")
 
 
@@ -40,15 +41,17 @@ def is_sum(text: str) -> bool:
     file, ending, _ = text.strip().partition(ENDING)
     if ending and os.path.exists(file + ending):  # noqa: PTH110 (a Path's raises: names too long)
         return False
-    signs = (_WEIGHTED,) if ending else (_WEIGHTED, _SUBTRACTED)
-    return len(_split(text)) > 1 or any(sign.search(_called(file)) for sign in signs)
+    if len(_split(text)) > 1 or _WEIGHTED.match(file) or file.startswith("("):
+        return True
+    return not ending and any(sign.search(_called(file)) for sign in (_WEIGHT_LAST, _SUBTRACTED))
 
 
 def read_sum(text: str) -> list[Part]:
     """The parts of a sum, with spaces about every plus; of what is no sum, the one part.
 
     Raises:
-      InputError: for a weight that is no positive number, or lacks its *; for a minus.
+      InputError: for a weight that is no positive number, comes last, or lacks its *; for a
+        minus, brackets, or nothing beside a plus.
 
     Example:
       >>> read_sum("l1 + 0.1 * lpips-vgg")
@@ -99,7 +102,14 @@ def _read_part(part: str, text: str) -> Part:
             raise InputError(
                 f"a * is missing after a weight in {shown}: write '{without[1]} * {without[2]}'"
             )
+        if last := _WEIGHT_LAST.fullmatch(part):
+            raise InputError(f"a weight comes first: write '{last[2]} * {last[1]}' in {shown}")
     weighted = _WEIGHTED.fullmatch(part)
+    named = _called(weighted[2] if weighted else part).strip()
+    if not named and "(" in part:
+        raise InputError(f"a sum has no brackets: give each part its weight; got {shown}")
+    if not named:
+        raise InputError(f"nothing stands beside a + in {shown}")
     if not weighted:
         return Part(None, part)
     if _WEIGHTED.match(weighted[2]):

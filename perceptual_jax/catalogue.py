@@ -285,7 +285,8 @@ def _make_sum(text: str, options: dict[str, Any]) -> Distance:
         if part.weight is None:
             raise InputError(
                 f"{shortened(text)!r}: {shortened(part.spec)!r} needs a weight, as in "
-                "'l1 + 0.1 * lpips-vgg'; only commands that train networks weigh parts themselves"
+                f"'l1 + 0.1 * {shortened(part.spec)}'; only commands that train networks weigh "
+                "parts themselves"
             )
     parts: dict[str, tuple[float, Distance]] = {}
     for weight, spec in (first, *others):

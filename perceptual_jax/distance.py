@@ -260,7 +260,8 @@ def weighted_sum(
     for term, part in parts.items():
         if not (isinstance(part, tuple) and len(part) == 2 and isinstance(part[1], Distance)):
             raise InputError(
-                f"weighted_sum: {term!r} must be (weight, distance); got {shortened(repr(part))}"
+                f"weighted_sum: {term!r} must be (weight, distance), a distance as pj.make gives "
+                f"it; got {shortened(repr(part))}"
             )
         finite_number(f"weighted_sum: the weight of {term!r}", part[0])
     parts = dict(parts)

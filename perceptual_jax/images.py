@@ -175,7 +175,7 @@ def write(
 
     Args:
       path: a .png, .jpg, .jpeg or .webp file; JPEG and WebP at quality 95.
-      image: [h, w, 3], floats in the value range or uint8.
+      image: [h, w, 3], or [h, w] in grey; floats in the value range or uint8.
       value_range: (low, high) of float images; values outside are clipped.
       description: what a PNG file says of itself under that keyword.
 
@@ -186,8 +186,8 @@ def write(
     formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
     suffix = choice("the ending of an image written", path.suffix.lower(), formats)
     pixels = to_uint8(image, value_range=value_range)
-    if pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise InputError(f"an image to write must be [h, w, 3]; got {pixels.shape}")
+    if pixels.ndim != 2 and (pixels.ndim != 3 or pixels.shape[2] != 3):
+        raise InputError(f"an image to write must be [h, w, 3] or [h, w]; got {pixels.shape}")
     about = {}
     if description:
         if formats[suffix] != "PNG":

@@ -85,8 +85,9 @@ def plain_jax():
 @pytest.mark.parametrize(
     "page", [page for page in sorted(DOCS.glob("*.md")) if blocks(page, "python")], ids=name_of
 )
-def test_python_blocks_run(page):
+def test_python_blocks_run(page, tmp_path, monkeypatch):
     """In order, in one namespace, given two batches of two images; README.md has its own test."""
+    monkeypatch.chdir(tmp_path)
     x, y = jax.random.uniform(jax.random.key(0), (2, 2, 32, 32, 3))
     names = {"x": x, "y": y}
     for block in blocks(page, "python"):

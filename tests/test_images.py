@@ -282,12 +282,19 @@ def test_the_ending_says_the_format(tmp_path, suffix):
     np.testing.assert_allclose(images.read(path), 128, atol=1)
 
 
+def test_one_channel_is_written_as_grey(tmp_path):
+    """As maps of distances are."""
+    grey = picture()[..., 0]
+    images.write(tmp_path / "a.png", grey)
+    np.testing.assert_array_equal(images.read(tmp_path / "a.png"), np.stack([grey] * 3, axis=-1))
+
+
 @pytest.mark.parametrize(
     ("name", "image", "message"),
     [
         ("a.gif", picture(), "ending"),
         ("a", picture(), "ending"),
-        ("a.png", picture()[..., 0], r"\[h, w, 3\]"),
+        ("a.png", picture()[0, :, 0], r"\[h, w, 3\] or \[h, w\]"),
         ("a.png", picture(channels=4), r"\[h, w, 3\]"),
     ],
 )

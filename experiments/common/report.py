@@ -91,7 +91,9 @@ class Report:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110)
         url = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-        self._parts.append(f'<img class="wide" src="{url}" alt="{_text(description)}">')
+        self._parts.append(
+            f'{_scrolling("plot")}<img class="wide" src="{url}" alt="{_text(description)}"></div>'
+        )
 
     def code(self, text: str) -> None:
         """Adds preformatted text."""

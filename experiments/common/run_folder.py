@@ -206,18 +206,26 @@ class RunFolder:
             ) from error
 
     def write_image(
-        self, name: str, image: Any, *, rows: Iterable[str] = (), columns: Iterable[str] = ()
+        self,
+        name: str,
+        image: Any,
+        *,
+        about: str = "",
+        rows: Iterable[str] = (),
+        columns: Iterable[str] = (),
     ) -> None:
-        """Writes a picture, uint8 or floats in [0, 1]; of a grid, the file says what is where.
+        """Writes a picture, uint8 or floats in [0, 1]; the file says what it shows.
 
         Args:
           name: the file's, ending in .png.
           image: [h, w, 3].
+          about: what is shown.
           rows: of a grid, from the top, what each shows.
           columns: from the left, likewise.
         """
         named = {"Rows": ", ".join(rows), "Columns": ", ".join(columns)}
-        said = [f"{what}: {names}." for what, names in named.items() if names]
+        said = [about] if about else []
+        said += [f"{what}: {names}." for what, names in named.items() if names]
         pj.images.write(self.path / name, image, description=" ".join(said))
 
 

@@ -186,13 +186,17 @@ def _vote(file: Path) -> float:
     return value
 
 
-def _complain(wrong: Sequence[str], one: str, many: str) -> None:
+def _complain(
+    wrong: Sequence[str],
+    one: str,
+    many: str,
+    remedy: str = "complete the data, or take out the other images of the same judgements",
+) -> None:
     if wrong:
         shown = ", ".join(wrong[:10])
         more = f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""
         raise InputError(
-            f"{shown}{more} {one if len(wrong) == 1 else many}; nothing was scored: "
-            "complete the data, or take the rest of these items out of it"
+            f"{shown}{more} {one if len(wrong) == 1 else many}; nothing was scored: {remedy}"
         )
 
 
@@ -245,6 +249,7 @@ def _manifest(path: Path, test: Test) -> Judgements:
             f"got {shortened(', '.join(header)) or 'nothing'}{_separated(header)}"
         )
     index: dict[str, int] = {}
+    lines: dict[str, int] = {}
     splits: dict[str, int] = {}
     items, judge, votes, split = [], [], [], []
     for number, row in listed:
@@ -252,6 +257,8 @@ def _manifest(path: Path, test: Test) -> Judgements:
             count = len(header) + len(row.get(None, ())) - list(row.values()).count(None)
             raise InputError(f"{path}, line {number}: has {count} values, must have {len(header)}")
         items.append([index.setdefault(row[column], len(index)) for column in chosen])
+        for column in chosen:
+            lines.setdefault(row[column], number)
         judge.append(_number(path, number, row, judged, 0, 1) if judged in header else 0.0)
         votes.append(_number(path, number, row, "votes", 1, 1e9) if "votes" in header else 1.0)
         split.append(splits.setdefault(row.get("split", "all"), len(splits)))
@@ -261,8 +268,13 @@ def _manifest(path: Path, test: Test) -> Judgements:
         raise InputError(f"{path} has a split 'all', as all of them together are called: rename it")
     names = [_inside(path, name) for name in index]
     # Path's own question raises for names that no file can have.
-    missing = [name for name in names if not os.path.isfile(name)]  # noqa: PTH113
-    _complain([shortened(name) for name in missing], "is missing", "are missing")
+    missing = [
+        f"{shortened(name)} (line {lines[given]})"
+        for given, name in zip(index, names, strict=True)
+        if not os.path.isfile(name)  # noqa: PTH113
+    ]
+    remedy = "put what is missing there, or take the lines out that name it"
+    _complain(missing, "is missing", "are missing", remedy)
     return Judgements(
         names=names,
         read=lambda index: pj.images.read(names[index]),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-__all__ = ["MOST_NUMBERS", "Headline", "headline", "trimmed"]
+__all__ = ["MOST_NUMBERS", "Headline", "averaged", "headline", "trimmed"]
 
 MOST_NUMBERS = 300
 """Of a run, that can be compared: a hundred runs must open at once."""
@@ -137,6 +137,17 @@ def _claims(results: dict[str, Any]) -> Headline | None:
 
 
 # --- Numbers to compare --------------------------------------------------------------------
+
+
+def averaged(command: str, results: dict[str, Any]) -> dict[str, Any]:
+    """Results, of many pairs that were compared after each distance's mean over them."""
+    if command != "compare" or len(results) < 2:
+        return results
+    found: dict[str, list[float]] = {}
+    for (_, distance), number in _along(results, ("*", "*")):
+        found.setdefault(distance, []).append(number)
+    means = {name: math.fsum(values) / len(values) for name, values in found.items()}
+    return {f"mean of {len(results)} pairs": means, **results}
 
 
 def trimmed(results: dict[str, Any]) -> tuple[dict[str, Any], int]:

@@ -19,8 +19,8 @@ from urllib.parse import quote
 
 from experiments.__main__ import COMMANDS
 from experiments.common.run_folder import RunFolder, is_name
-from experiments.report.numbers import Headline, headline, trimmed
-from experiments.report.thumbnails import description, face, is_picture, thumbnail
+from experiments.report.numbers import Headline, averaged, headline, trimmed
+from experiments.report.thumbnails import description, face, is_picture, is_plot, thumbnail
 from perceptual_jax.errors import InputError
 
 __all__ = ["Run", "State", "find"]
@@ -65,6 +65,7 @@ class Run:
       headline: the one number to show, or None.
       pictures: `{name: URL from the page}`, the one that stands for the run first.
       descriptions: `{name: what the picture says of itself}`, of those that do.
+      plots: the names of those that are plots.
       thumbnail: a data URL, or None.
     """
 
@@ -86,6 +87,7 @@ class Run:
     headline: Headline | None = None
     pictures: dict[str, str] = dataclasses.field(default_factory=dict)
     descriptions: dict[str, str] = dataclasses.field(default_factory=dict)
+    plots: tuple[str, ...] = ()
     thumbnail: str | None = None
 
 
@@ -128,7 +130,7 @@ def _read(top: Path, path: Path) -> Run:
     pictures = _pictures(path, problems)
     chosen = face(command, list(pictures), finished=run.state == "finished")
     started, log = _started(about or {}), path / "metrics.jsonl"
-    shown, left_out = trimmed(results or {})
+    shown, left_out = trimmed(averaged(command, results or {}))
     return dataclasses.replace(
         run,
         started=_changed(path) or 0.0 if started is None else started,
@@ -155,6 +157,7 @@ def _read(top: Path, path: Path) -> Run:
             for file, said in pictures.items()
             if said
         },
+        plots=tuple(_text(str(file.relative_to(path))) for file in pictures if is_plot(file)),
         thumbnail=None if chosen is None else _thumbnail(chosen, problems),
         problems=_some(problems),  # Last: what is above adds to them.
     )

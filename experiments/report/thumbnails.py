@@ -15,7 +15,7 @@ from PIL import Image
 
 from perceptual_jax.errors import InputError
 
-__all__ = ["MOST_PIXELS", "description", "face", "is_picture", "thumbnail"]
+__all__ = ["MOST_PIXELS", "description", "face", "is_picture", "is_plot", "thumbnail"]
 
 MOST_PIXELS = 40_000_000
 """The largest picture that is shown: a browser needs four bytes for each of its pixels."""
@@ -46,6 +46,11 @@ was given, and of a longer column the top: all of them would show nothing."""
 def is_picture(path: Path) -> bool:
     """Whether a file is called like one that a browser can show, and is not hidden."""
     return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+
+
+def is_plot(path: Path) -> bool:
+    """Whether a picture is called like a plot, which is read and not looked at."""
+    return path.name.startswith(_PLOTS)
 
 
 def description(path: Path) -> str:
@@ -94,17 +99,16 @@ def thumbnail(path: Path) -> str | None:
     Raises:
       InputError: if it cannot be read; the message goes on after the file's name.
     """
-    is_plot = path.name.startswith(_PLOTS)
     with _open(path) as picture:
-        if is_plot and picture.width > _FLATTEST_PLOT * picture.height:
+        if is_plot(path) and picture.width > _FLATTEST_PLOT * picture.height:
             return None
         try:
             small = picture.convert("RGBA")
-            if not is_plot:
+            if not is_plot(path):
                 small = small.crop(_shown_part(*picture.size))
             small.thumbnail(_SIZE, reducing_gap=2.0)
             # A card is filled with its picture: of a plot nothing may be cut away for that.
-            size = _SIZE if is_plot else small.size
+            size = _SIZE if is_plot(path) else small.size
             flat = Image.new("RGB", size, "white")
             place = (size[0] - small.width) // 2, (size[1] - small.height) // 2
             flat.paste(small, place, small.getchannel("A"))

@@ -55,6 +55,8 @@ def write(
         console.print(_ALONE)
     if not data.human:
         console.print(STAND_IN_NOTE)
+    if resized := _resized(config, data):
+        console.print(resized)
     console.print(f"report: {folder.path / 'report.html'}")
 
 
@@ -127,7 +129,8 @@ def _page(
 ) -> Report:
     ranked = scores.ranked
     report = Report("Which distance sees like people do?", _ABOUT[config.test])
-    report.text(f"{len(data.judge)} judgements of {len(data.names)} images.")
+    resized = _resized(config, data)
+    report.text(f"{len(data.judge)} judgements of {len(data.names)} images. {resized}".strip())
     if len(data.judge) == 1:
         report.text(_ALONE)
     if not data.human:
@@ -162,6 +165,15 @@ def _page(
         "filter.",
     )
     return report
+
+
+def _resized(config: Config, data: Judgements) -> str:
+    """Says that images are compared at another size than theirs; "" where the first is not."""
+    height, width = data.read(0).shape[:2]
+    if (height, width) == (config.size, config.size):
+        return ""
+    side = f"{config.size}x{config.size}"
+    return f"Images are resized to {side} pixels (--size); the first was {width}x{height}."
 
 
 _SHOWN = 4

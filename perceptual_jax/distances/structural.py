@@ -77,7 +77,8 @@ def ssim(
     with windowed means m, variances s^2 and covariance sxy; C1 = .01^2 and C2 = .03^2.
 
     Args:
-      preset: a key of `PRESETS`; which published variant to be equal to.
+      preset: which published variant to be equal to: "wang2004", "tensorflow", "skimage",
+        "matlab" or "luma".
       name: the canonical spec.
       value_range: (low, high) of float images, at least as large as the window; RGB for
         "matlab" and "luma".

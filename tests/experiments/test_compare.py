@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import perceptual_jax as pj
 from experiments import compare
@@ -49,6 +50,22 @@ def test_folders_give_the_official_values(cli, golden_folders, tmp_path):
     config = json.loads((run / "config.json").read_text())
     assert config["weights"]["alexnet"] == pj.weights.provenance("alexnet")._asdict()
     assert config["weights"]["alexnet"]["sha256"] == pj.weights.entry("alexnet").sha256
+
+
+def test_a_pair_alone_is_called_as_any_other_is(cli, golden_folders, tmp_path):
+    """So that two runs of one reference can be held side by side; maps say their scale."""
+    truth, made = (folder / "0.png" for folder in golden_folders)
+    outcome = cli("compare", truth, made, "--distances", "ssim", "--name", "one", "--map")
+    assert outcome.code == 0, outcome.err
+    assert "1 - SSIM: 0 for equal images" in outcome.out
+    run = tmp_path / "runs" / "compare" / "one"
+    np.testing.assert_array_equal(pj.images.read(run / "b.png"), pj.images.read(made))
+    with Image.open(run / "ssim.png") as drawn:
+        said = drawn.info["Description"]
+    most = float(re.search(r"black is 0, bright yellow (.*)\.$", said)[1])
+    where = pj.make("ssim").map({}, *(pj.images.read(path)[None] for path in (truth, made)))
+    assert most == pytest.approx(compare.brightest(np.asarray(where[0])), rel=0.01)
+    assert "How it was made" in (run / "report.html").read_text()
 
 
 def test_help_shows_what_must_be_given(cli):

@@ -16,7 +16,7 @@ from PIL import Image
 import perceptual_jax as pj
 from experiments.common.report import LOOK
 from experiments.common.run_folder import RunFolder
-from experiments.report.numbers import MOST_NUMBERS, headline, trimmed
+from experiments.report.numbers import MOST_NUMBERS, averaged, headline, trimmed
 from experiments.report.runs import find
 
 
@@ -499,6 +499,15 @@ def test_the_one_number_of_a_run_just_made(cli, runs, picture):
 def test_what_is_not_as_expected_has_no_number(results):
     assert headline("image-mean", results) is None
     assert headline("unheard-of", results) is None
+
+
+def test_many_pairs_begin_with_their_means():
+    pairs = {"a": {"l2": 0.5, "ssim": 0.1}, "mean": {"l2": 1.5, "ssim": None}}
+    shown = averaged("compare", pairs)
+    assert next(iter(shown.items())) == ("mean of 2 pairs", {"l2": 1.0, "ssim": 0.1})
+    assert {name: shown[name] for name in pairs} == pairs
+    assert averaged("compare", {"a": {"l2": 0.5}}) == {"a": {"l2": 0.5}}
+    assert averaged("two-afc", pairs) == pairs
 
 
 def test_trimmed_numbers_are_few_short_and_finite():

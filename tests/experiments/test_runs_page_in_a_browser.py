@@ -242,6 +242,18 @@ def test_the_slider_wipes_by_keyboard(browse, page):
     clean(driver)
 
 
+def test_plots_are_not_wiped_but_stand_one_above_the_other(browse, cli, tmp_path):
+    runs = tmp_path / "runs"
+    for name in ("first", "second"):
+        write_run(runs, "two-afc", name, results={}, pictures=("scores.png",))
+    assert cli("report", "--out", runs).code == 0
+    driver = browse(runs / "index.html", fragment="#compare=two-afc/first,two-afc/second")
+    above, below = driver.find_elements("css selector", ".plot img")
+    assert above.rect["y"] + above.rect["height"] <= below.rect["y"]
+    assert not driver.find_elements("css selector", ".stage")
+    clean(driver)
+
+
 @pytest.mark.parametrize("size", [(64, 48), (16, 48)])
 def test_where_b_is_of_another_shape_a_shows_on_its_own_side_alone(browse, cli, tmp_path, size):
     runs = tmp_path / "runs"

@@ -308,7 +308,10 @@ def test_where_the_data_comes_from(cli):
             "ref,p0,p1,judge,split\nx.png,x.png,x.png,1,all\nx.png,x.png,x.png,1,some\n",
             "a split 'all', as all of them together are called",
         ),
-        ("ref,p0,p1,judge\nx.png,no.png,x.png,1\n", "no.png is missing"),
+        (
+            "ref,p0,p1,judge\nx.png,no.png,x.png,1\n",
+            "no.png (line 2) is missing; nothing was scored: put what",
+        ),
         ("ref,p0,p1,judge,votes\nx.png,x.png,x.png,1,-1\n", "votes must be from 1 to 1e+09"),
         ("ref,p0,p1,judge,votes\nx.png,x.png,x.png,1,0\n", "votes must be from 1 to 1e+09"),
     ],

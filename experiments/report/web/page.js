@@ -100,7 +100,7 @@ function compared(run) {
 function number(run) {
   const { what, value, whose } = run.headline;
   return [
-    element("b", {}, digits(value, 3)),
+    element("b", {}, Number.isInteger(value) || value >= 1000 ? digits(value, 3) : value.toPrecision(3)),
     element("span", {}, ` ${what}`),
     element("bdi", { className: "soft" }, whose ? ` · ${whose}` : ""),
   ];

@@ -79,7 +79,8 @@ function showPictures(a, b) {
   const select = element("select", { id: "picture" }, ...options);
   if (names.includes(before)) select.value = before;
   const place = element("div");
-  const put = () => place.replaceChildren(...wipe(a, b, select.value));
+  const drawn = () => ([...a.plots, ...b.plots].includes(select.value) ? stack : wipe);
+  const put = () => place.replaceChildren(...drawn()(a, b, select.value));
   select.addEventListener("change", put);
   $("pictures").replaceChildren(
     element(
@@ -91,6 +92,16 @@ function showPictures(a, b) {
     place,
   );
   put();
+}
+
+/** Plots are read, each with its own axes: one above the other. */
+function stack(a, b, name) {
+  return [["A", a], ["B", b]].map(([letter, run]) =>
+    element(
+      "figure", { className: "plot" }, tag(letter),
+      element("img", { alt: `${name} of ${letter}, ${title(run)}`, src: run.pictures[name] }),
+    ),
+  );
 }
 
 /** Picture B over picture A, from the slider's place to the right. */
