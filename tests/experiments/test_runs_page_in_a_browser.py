@@ -93,7 +93,7 @@ def test_cards_link_to_reports_and_say_what_is_unfinished_or_wrong(browse, page)
     assert "Unfinished" in text
     assert "--name stopped --resume" in text
     assert "there is no config.json" in text
-    assert "0.9 sharpness · vgg16" in text
+    assert "0.900 sharpness · vgg16" in text
     find(driver, "#search").send_keys("second")
     find(driver, ".card a").click()
     assert driver.title == "a report"
