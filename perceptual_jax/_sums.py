@@ -13,9 +13,10 @@ from perceptual_jax.errors import InputError, shortened
 __all__ = ["Part", "is_sum", "read_sum", "write_sum"]
 
 _PLUS = " + "
+_LONGEST = 2000
 _WEIGHTED = re.compile(r"^([0-9][0-9.eE+-]*)\s*\*\s*(.*)", re.DOTALL)
 _WITHOUT_SIGN = re.compile(r"([0-9][0-9.eE+-]*) ?([a-z][^*]*)")
-_WEIGHT_LAST = re.compile(r"([^*]+?)\s*\*\s*([0-9][0-9.eE+-]*)")
+_WEIGHT_LAST = re.compile(r"([^*]+)\*\s*([0-9][0-9.eE+-]*)")
 _SUBTRACTED = re.compile(r"(?:^| )- ?[0-9][0-9.eE-]*(?: ?\*| [a-z])|\S - [a-z]")
 
 
@@ -38,12 +39,15 @@ def is_sum(text: str) -> bool:
       >>> is_sum("l1 + 0.1 * lpips-vgg"), is_sum("0.5 * l1"), is_sum("mmd++")
       (True, True, False)
     """
+    if len(text) > _LONGEST:  # It is refused by whoever reads it, at once.
+        return _PLUS in text
     file, ending, _ = text.strip().partition(ENDING)
     if ending and os.path.exists(file + ending):  # noqa: PTH110 (a Path's raises: names too long)
         return False
     if len(_split(text)) > 1 or _WEIGHTED.match(file) or file.startswith("("):
         return True
-    return not ending and any(sign.search(_called(file)) for sign in (_WEIGHT_LAST, _SUBTRACTED))
+    called = "" if ending else _called(file)
+    return bool(_WEIGHT_LAST.fullmatch(called) or _SUBTRACTED.search(called))
 
 
 def read_sum(text: str) -> list[Part]:
@@ -51,7 +55,7 @@ def read_sum(text: str) -> list[Part]:
 
     Raises:
       InputError: for a weight that is no positive number, comes last, or lacks its *; for a
-        minus, brackets, or nothing beside a plus.
+        minus, brackets, or nothing beside a plus; for more than 2,000 characters.
 
     Example:
       >>> read_sum("l1 + 0.1 * lpips-vgg")
@@ -59,6 +63,8 @@ def read_sum(text: str) -> list[Part]:
     """
     if not is_sum(text):
         return [Part(None, text)]
+    if len(text) > _LONGEST:
+        raise InputError(f"a sum has at most {_LONGEST} characters; got {len(text)}")
     return [_read_part(part.strip(), text) for part in _split(text)]
 
 
@@ -103,7 +109,9 @@ def _read_part(part: str, text: str) -> Part:
                 f"a * is missing after a weight in {shown}: write '{without[1]} * {without[2]}'"
             )
         if last := _WEIGHT_LAST.fullmatch(part):
-            raise InputError(f"a weight comes first: write '{last[2]} * {last[1]}' in {shown}")
+            raise InputError(
+                f"a weight comes first: write '{last[2]} * {last[1].strip()}' in {shown}"
+            )
     weighted = _WEIGHTED.fullmatch(part)
     named = _called(weighted[2] if weighted else part).strip()
     if not named and "(" in part:

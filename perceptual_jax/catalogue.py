@@ -278,8 +278,6 @@ def make(spec: str, **options: Any) -> Distance:
 
 
 def _make_sum(text: str, options: dict[str, Any]) -> Distance:
-    if len(text) > _LONGEST_SPEC:
-        raise InputError(f"a sum has at most {_LONGEST_SPEC} characters; got {len(text)}")
     first, *others = read_sum(text)
     for part in others:
         if part.weight is None:
