@@ -56,7 +56,11 @@ def parsed(specs: Sequence[str], size: int, flag: str = "--losses") -> list[Sum]
 
 def _parsed(name: str, size: int, flag: str) -> Sum:
     specs, weights, adversary = [], [], 0.0
-    for weight, spec in read_sum(name):
+    try:
+        parts = read_sum(name)
+    except InputError as error:
+        raise InputError(f"{flag}: {error}") from None
+    for weight, spec in parts:
         if spec == ADVERSARY:
             adversary = _ADVERSARY_WEIGHT if weight is None else weight
         else:
