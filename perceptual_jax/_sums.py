@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os.path
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from perceptual_jax.distance import Distance, weighted_sum
 from perceptual_jax.distances.learned import ENDING
 from perceptual_jax.errors import InputError, shortened
 
-__all__ = ["Part", "is_sum", "read_sum", "write_sum"]
+__all__ = ["LONGEST", "Part", "is_sum", "read_sum", "sum_of", "write_sum"]
 
 _PLUS = " + "
-_LONGEST = 2000
+LONGEST = 2000
+"""Of a spec and of a sum, in characters."""
 _WEIGHTED = re.compile(r"^([0-9][0-9.eE+-]*)\s*\*\s*(.*)", re.DOTALL)
 _WITHOUT_SIGN = re.compile(r"([0-9][0-9.eE+-]*) ?([a-z][^*]*)")
 _WEIGHT_LAST = re.compile(r"([^*]+)\*\s*([0-9][0-9.eE+-]*)")
@@ -39,7 +41,7 @@ def is_sum(text: str) -> bool:
       >>> is_sum("l1 + 0.1 * lpips-vgg"), is_sum("0.5 * l1"), is_sum("mmd++")
       (True, True, False)
     """
-    if len(text) > _LONGEST:  # It is refused by whoever reads it, at once.
+    if len(text) > LONGEST:  # It is refused by whoever reads it, at once.
         return _PLUS in text
     file, ending, _ = text.strip().partition(ENDING)
     if ending and os.path.exists(file + ending):  # noqa: PTH110 (a Path's raises: names too long)
@@ -63,8 +65,8 @@ def read_sum(text: str) -> list[Part]:
     """
     if not is_sum(text):
         return [Part(None, text)]
-    if len(text) > _LONGEST:
-        raise InputError(f"a sum has at most {_LONGEST} characters; got {len(text)}")
+    if len(text) > LONGEST:
+        raise InputError(f"a sum has at most {LONGEST} characters; got {len(text)}")
     return [_read_part(part.strip(), text) for part in _split(text)]
 
 
@@ -78,6 +80,11 @@ def write_sum(parts: Sequence[tuple[float, str]]) -> str:
     (first, spec), *others = parts
     written = [spec if first == 1 else f"{_written(first)} * {spec}"]
     return _PLUS.join([*written, *(f"{_written(weight)} * {spec}" for weight, spec in others)])
+
+
+def sum_of(parts: Mapping[str, tuple[float, Distance]]) -> Distance:
+    """The weighted sum of distances by their names, itself called as it is written."""
+    return weighted_sum(parts, name=write_sum([(w, name) for name, (w, _) in parts.items()]))
 
 
 def _split(text: str) -> list[str]:

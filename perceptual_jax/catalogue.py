@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from perceptual_jax._sums import is_sum, read_sum, write_sum
-from perceptual_jax.distance import Distance, weighted_sum
+from perceptual_jax._sums import LONGEST, is_sum, read_sum, sum_of
+from perceptual_jax.distance import Distance
 from perceptual_jax.distances.contextual import contextual
 from perceptual_jax.distances.dists import dists
 from perceptual_jax.distances.edges import gabor, oriented_edges
@@ -292,7 +292,7 @@ def _make_sum(text: str, options: dict[str, Any]) -> Distance:
         if distance.name in parts:
             raise InputError(f"{shortened(text)!r} has {distance.name} twice: add their weights")
         parts[distance.name] = (1.0 if weight is None else weight, distance)
-    return weighted_sum(parts, name=write_sum([(w, name) for name, (w, _) in parts.items()]))
+    return sum_of(parts)
 
 
 def _make_learned(file: str, options: dict[str, Any]) -> Distance:
@@ -310,7 +310,6 @@ def _make_learned(file: str, options: dict[str, Any]) -> Distance:
     return learned(file, f"{file}({arguments})" if arguments else file, trunk)
 
 
-_LONGEST_SPEC = 2000
 _COMMAS = re.compile(r",(?![^(]*\))")
 """Commas outside of brackets, but for some after brackets within brackets."""
 
@@ -328,7 +327,7 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     """
     if not isinstance(spec, str):
         raise InputError(f"a distance is named by a string; got {type(spec).__name__}")
-    listed = _COMMAS.split(spec) if len(spec) <= _LONGEST_SPEC else []
+    listed = _COMMAS.split(spec) if len(spec) <= LONGEST else []
     several = [part.strip() for part in listed if part.strip()]
     if len(listed) > 1 and several and {part.partition("(")[0] for part in several} <= {*_ENTRIES}:
         raise InputError(
@@ -338,8 +337,8 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     if not bracket:
         return name, {}
     wanted = "a spec is 'name' or 'name(option=literal, ...)'"
-    if len(spec) > _LONGEST_SPEC:
-        raise InputError(f"{wanted}, of at most {_LONGEST_SPEC} characters; got {len(spec)}")
+    if len(spec) > LONGEST:
+        raise InputError(f"{wanted}, of at most {LONGEST} characters; got {len(spec)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", SyntaxWarning)  # Of `1if`, or an unknown escape.

@@ -11,7 +11,7 @@ import numpy as np
 import perceptual_jax as pj
 from experiments.common import options
 from experiments.common.progress import console
-from perceptual_jax._sums import read_sum, write_sum
+from perceptual_jax._sums import read_sum, sum_of
 from perceptual_jax.errors import InputError
 
 __all__ = ["ADVERSARY", "Sum", "parsed", "say_weights", "weighed"]
@@ -108,7 +108,7 @@ def weighed(total: Sum, made: np.ndarray, wanted: np.ndarray, *, seed: int) -> p
             # Two digits: no rounding of another machine changes it, and people can repeat it.
             weight = float(f"{first / own:.2g}")
         parts[distance.name] = (weight, distance)
-    return pj.weighted_sum(parts, name=write_sum([(w, name) for name, (w, _) in parts.items()]))
+    return sum_of(parts)
 
 
 def say_weights(sums: Sequence[Sum], distances: Sequence[pj.Distance]) -> None:

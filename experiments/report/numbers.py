@@ -105,7 +105,7 @@ def headline(command: str, results: dict[str, Any]) -> Headline | None:
         found.setdefault(names[best.group] if names else "", []).append(number)
     if not found:
         return None
-    means = {name: math.fsum(values) / len(values) for name, values in found.items()}
+    means = _means(found)
     off = {name: best.off(mean) for name, mean in means.items()}
     whose = next(iter(off)) if best.first else min(off, key=lambda name: off[name])
     return Headline(
@@ -128,6 +128,10 @@ def _along(
             yield from _along(below, path[1:], names if named else (*names, key))
 
 
+def _means(found: dict[str, list[float]]) -> dict[str, float]:
+    return {name: math.fsum(values) / len(values) for name, values in found.items()}
+
+
 def _claims(results: dict[str, Any]) -> Headline | None:
     verdicts = [each.get("verdict") for each in results.values() if isinstance(each, dict)]
     if not verdicts:
@@ -146,7 +150,7 @@ def averaged(command: str, results: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, list[float]] = {}
     for (_, distance), number in _along(results, ("*", "*")):
         found.setdefault(distance, []).append(number)
-    means = {name: math.fsum(values) / len(values) for name, values in found.items()}
+    means = _means(found)
     return {f"mean of {len(results)} pairs": means, **results}
 
 

@@ -46,7 +46,8 @@ def write(
     folder.write_json("results.json", _as_json(config, data, scores))
     figure = score_figure(scores, config.test, human=data.human)
     figure.savefig(folder.path / "scores.png", dpi=110)
-    _page(config, data, found, scores, figure).write(folder.path / "report.html")
+    resized = _resized(config, data)
+    _page(config, data, found, scores, figure, resized).write(folder.path / "report.html")
     table = Table(Column("distance", overflow="fold"), "score", "95% interval", box=None)
     for row in _table_of(scores, digits=3)[1]:
         table.add_row(row[0], row[-3], f"{row[-2]} to {row[-1]}" if row[-1] else "")
@@ -55,7 +56,7 @@ def write(
         console.print(_ALONE)
     if not data.human:
         console.print(STAND_IN_NOTE)
-    if resized := _resized(config, data):
+    if resized:
         console.print(resized)
     console.print(f"report: {folder.path / 'report.html'}")
 
@@ -125,11 +126,15 @@ _ABOUT: dict[Test, str] = {
 
 
 def _page(
-    config: Config, data: Judgements, found: np.ndarray, scores: Scores, figure: Figure
+    config: Config,
+    data: Judgements,
+    found: np.ndarray,
+    scores: Scores,
+    figure: Figure,
+    resized: str,
 ) -> Report:
     ranked = scores.ranked
     report = Report("Which distance sees like people do?", _ABOUT[config.test])
-    resized = _resized(config, data)
     report.text(f"{len(data.judge)} judgements of {len(data.names)} images. {resized}".strip())
     if len(data.judge) == 1:
         report.text(_ALONE)
